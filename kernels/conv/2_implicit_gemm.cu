@@ -1,0 +1,274 @@
+// Convolution, rung 2: implicit GEMM, fp32, tiles in shared memory.
+//
+// What changed against rung 1: a block of 256 threads computes a tile of BM x BN results together. Both operands
+// pass through shared memory in slices of BK = 8, so each value is read from the cache once a tile instead of once a
+// thread, and a thread's 8 x TN results need only 8 + TN words of shared memory for 8 * TN multiply-adds. The next
+// slice is fetched into registers while the current one is multiplied (two buffers, one barrier a slice).
+// Bytes from L2: M N K (1 / BM + 1 / BN) words instead of M N K (1 / CT + 1 / PX). What bounds it now: the fp32 units,
+// where there are enough tiles to fill the GPU; weight gradients split their long sum over chunks for that.
+//
+// The matrix is never written down: a row of A is a pixel and a column a (tap, channel), found by index arithmetic.
+// As in rung 1 a convolution is valid, inp is [D*N, H, W, CI], weight [D, K, K, CI, CO], out [D*N, OH, OW, CO]. Both
+// channel counts come in fours.
+//
+//   pass     rows (BM)             columns (BN)   sum over
+//   forward  output pixels         CO             taps, CI
+//   dgrad    input pixels (phase)  CI             taps of the phase, CO
+//   wgrad    taps, CI              CO             output pixels
+#include "common/common.cuh"
+
+constexpr int BM = 128;
+constexpr int BK = 8;
+constexpr int THREADS = 256;
+constexpr int TM = 8;
+constexpr int LDA = BM + 4;  // padded rows: the transposing stores of a warp meet 32 different banks
+
+// One slice of both operands, k-major.
+template <int BN>
+struct Tile {
+    float a[BK][LDA];
+    float b[BK][BN + 4];
+};
+
+// acc += a^T b over one slice. Thread (ty, tx) owns rows ty*4.. and 64 + ty*4.., columns tx*4.. (and 64 + tx*4..).
+template <int BN>
+__device__ __forceinline__ void multiply(float (&acc)[TM][BN / 16], const Tile<BN> &tile, int ty, int tx) {
+    constexpr int TN = BN / 16;
+#pragma unroll
+    for (int k = 0; k < BK; ++k) {
+        float a[TM], b[TN];
+#pragma unroll
+        for (int i = 0; i < TM; i += 4) {
+            const float4 v = load4(&tile.a[k][i * 16 + ty * 4]);
+            a[i] = v.x, a[i + 1] = v.y, a[i + 2] = v.z, a[i + 3] = v.w;
+        }
+#pragma unroll
+        for (int j = 0; j < TN; j += 4) {
+            const float4 v = load4(&tile.b[k][j * 16 + tx * 4]);
+            b[j] = v.x, b[j + 1] = v.y, b[j + 2] = v.z, b[j + 3] = v.w;
+        }
+#pragma unroll
+        for (int i = 0; i < TM; ++i)
+#pragma unroll
+            for (int j = 0; j < TN; ++j) acc[i][j] = fmaf(a[i], b[j], acc[i][j]);
+    }
+}
+
+// A vector of four k of one row, stored as a column of the k-major tile.
+__device__ __forceinline__ void store_column(float *column, int stride, float4 v) {
+    column[0] = v.x, column[stride] = v.y, column[2 * stride] = v.z, column[3 * stride] = v.w;
+}
+
+__device__ __forceinline__ float4 zero4() { return make_float4(0.f, 0.f, 0.f, 0.f); }
+
+// The main loop, the same for all three passes: `fetch(a, b)` reads the thread's part of the next slice into
+// registers, `put(tile, a, b)` stores it.
+template <int BN, class Fetch, class Put>
+__device__ __forceinline__ void accumulate_tiles(float (&acc)[TM][BN / 16], Tile<BN> (&tiles)[2], int slices, Fetch fetch,
+                                                 Put put) {
+    const int ty = threadIdx.x / 16, tx = threadIdx.x % 16;
+    float4 a, b;
+    fetch(a, b);
+    put(tiles[0], a, b);
+    __syncthreads();
+    for (int s = 0; s < slices; ++s) {
+        if (s + 1 < slices) fetch(a, b);
+        multiply<BN>(acc, tiles[s % 2], ty, tx);
+        if (s + 1 < slices) put(tiles[(s + 1) % 2], a, b);
+        __syncthreads();
+    }
+}
+
+// ---------------------------------------------------------------- forward
+// grid (ceil(N*OH*OW / BM), ceil(CO / BN), D)
+template <int BN>
+__device__ __forceinline__ void forward(float *out, const float *inp, const float *weight, const float *bias,
+                                        const float *scale, int N, int H, int W, int CI, int OH, int OW, int CO, int K,
+                                        int S, int n_per_scale, int act) {
+    __shared__ Tile<BN> tiles[2];
+    const int t = threadIdx.x, d = blockIdx.z, P = OH * OW, M = N * P;
+    const int m0 = blockIdx.x * BM, n0 = blockIdx.y * BN, KK = K * K * CI;
+
+    // A: thread t reads four channels of pixel m0 + t / 2.
+    const int am = m0 + t / 2, ak = t % 2 * 4;
+    const int pixel = min(am, M - 1), image = d * N + pixel / P, oh = pixel % P / OW, ow = pixel % OW;
+    const float *x = inp + (((size_t)image * H + oh * S) * W + ow * S) * CI;
+    int ci = ak, kh = 0, kw = 0;
+    while (ci >= CI) ci -= CI, kw + 1 < K ? ++kw : (kw = 0, ++kh);
+    // B: thread t reads four output channels of one k.
+    constexpr int B_THREADS = BN / 4;
+    const int bk = t / B_THREADS, bn = n0 + t % B_THREADS * 4;
+    const float *w = weight + (size_t)d * KK * CO + bn;
+    int k = bk;
+
+    auto fetch = [&](float4 &a, float4 &b) {
+        a = kh < K && am < M ? load4(x + ((size_t)kh * W + kw) * CI + ci) : zero4();
+        ci += BK;
+        while (ci >= CI) ci -= CI, kw + 1 < K ? ++kw : (kw = 0, ++kh);
+        if (bk < BK) b = k < KK && bn < CO ? load4(w + (size_t)k * CO) : zero4();
+        k += BK;
+    };
+    auto put = [&](Tile<BN> &tile, float4 a, float4 b) {
+        store_column(&tile.a[ak][t / 2], LDA, a);
+        if (bk < BK) store4(&tile.b[bk][t % B_THREADS * 4], b, 0);
+    };
+    float acc[TM][BN / 16] = {};
+    accumulate_tiles<BN>(acc, tiles, ceil_div(KK, BK), fetch, put);
+
+    const int ty = t / 16, tx = t % 16;
+#pragma unroll
+    for (int i = 0; i < TM; ++i) {
+        const int m = m0 + i / 4 * 64 + ty * 4 + i % 4;
+        if (m >= M) continue;
+        const float factor = scale ? scale[(d * N + m / P) / n_per_scale] : 1.f;
+#pragma unroll
+        for (int j = 0; j < BN / 16; j += 4) {
+            const int n = n0 + j * 16 + tx * 4;
+            if (n >= CO) continue;
+            const float4 s = bias ? load4(bias + d * CO + n) : zero4();
+            store4(out + ((size_t)d * M + m) * CO + n,
+                   make_float4(activate(fmaf(acc[i][j], factor, s.x), act), activate(fmaf(acc[i][j + 1], factor, s.y), act),
+                               activate(fmaf(acc[i][j + 2], factor, s.z), act),
+                               activate(fmaf(acc[i][j + 3], factor, s.w), act)),
+                   0);
+        }
+    }
+}
+
+// ---------------------------------------------------------------- dgrad
+// Pixels of one phase (h % S, w % S) meet the same taps; blockIdx.z = d * S * S + phase.
+// grid (ceil(N * pixels of a phase / BM), ceil(CI / BN), D * S * S)
+template <int BN>
+__device__ __forceinline__ void dgrad(float *dinp, const float *dout, const float *weight, const float *scale, int N,
+                                      int H, int W, int CI, int OH, int OW, int CO, int K, int S, int n_per_scale,
+                                      int accumulate) {
+    __shared__ Tile<BN> tiles[2];
+    const int t = threadIdx.x, d = blockIdx.z / (S * S), phase = blockIdx.z % (S * S);
+    const int phase_h = phase / S, phase_w = phase % S;
+    const int PH = ceil_div(H - phase_h, S), PW = ceil_div(W - phase_w, S), P = PH * PW, M = N * P;
+    const int m0 = blockIdx.x * BM, n0 = blockIdx.y * BN;
+    if (m0 >= M) return;  // phases of an odd side differ in size
+    const int TH = phase_h < K ? ceil_div(K - phase_h, S) : 0, TW = phase_w < K ? ceil_div(K - phase_w, S) : 0;
+    const int KK = TH * TW * CO;
+
+    // A: four gradient channels of one pixel, at the tap the slice has come to.
+    const int am = m0 + t / 2, ak = t % 2 * 4;
+    const int pixel = min(am, M - 1), image = d * N + pixel / P, ph = pixel % P / PW, pw = pixel % P % PW;
+    const float *dy = dout + (size_t)image * OH * OW * CO;
+    int co = ak, th = 0, tw = 0;
+    while (co >= CO) co -= CO, tw + 1 < TW ? ++tw : (tw = 0, ++th);
+    // B: four gradient channels of one input channel, transposed like A.
+    const int bn = n0 + t / 2;
+    const float *w = weight + ((size_t)d * K * K * CI + min(bn, CI - 1)) * CO;
+
+    auto fetch = [&](float4 &a, float4 &b) {
+        const int oh = ph - th, ow = pw - tw;
+        const bool tap = th < TH, inside = tap && am < M && oh >= 0 && oh < OH && ow >= 0 && ow < OW;
+        a = inside ? load4(dy + ((size_t)oh * OW + ow) * CO + co) : zero4();
+        if (t < 2 * BN) {
+            const int kh = phase_h + th * S, kw = phase_w + tw * S;
+            b = tap && bn < CI ? load4(w + (size_t)(kh * K + kw) * CI * CO + co) : zero4();
+        }
+        co += BK;
+        while (co >= CO) co -= CO, tw + 1 < TW ? ++tw : (tw = 0, ++th);
+    };
+    auto put = [&](Tile<BN> &tile, float4 a, float4 b) {
+        store_column(&tile.a[ak][t / 2], LDA, a);
+        if (t < 2 * BN) store_column(&tile.b[ak][t / 2], BN + 4, b);
+    };
+    float acc[TM][BN / 16] = {};
+    if (KK > 0) accumulate_tiles<BN>(acc, tiles, ceil_div(KK, BK), fetch, put);
+
+    const int ty = t / 16, tx = t % 16;
+#pragma unroll
+    for (int i = 0; i < TM; ++i) {
+        const int m = m0 + i / 4 * 64 + ty * 4 + i % 4;
+        if (m >= M) continue;
+        const int n_image = d * N + m / P, h = m % P / PW * S + phase_h, wcol = m % P % PW * S + phase_w;
+        const float factor = scale ? scale[n_image / n_per_scale] : 1.f;
+#pragma unroll
+        for (int j = 0; j < BN / 16; j += 4) {
+            const int n = n0 + j * 16 + tx * 4;
+            if (n >= CI) continue;
+            store4(dinp + (((size_t)n_image * H + h) * W + wcol) * CI + n,
+                   make_float4(acc[i][j] * factor, acc[i][j + 1] * factor, acc[i][j + 2] * factor, acc[i][j + 3] * factor),
+                   accumulate);
+        }
+    }
+}
+
+// ---------------------------------------------------------------- wgrad
+// blockIdx.z = chunk * D + d: chunk c sums over its share of the N*OH*OW pixels, into partial [chunk][D][K*K*CI*CO].
+// grid (ceil(K*K*CI / BM), ceil(CO / BN), chunks * D)
+template <int BN>
+__device__ __forceinline__ void wgrad(float *dweight, const float *inp, const float *dout, const float *scale, int N,
+                                      int H, int W, int CI, int OH, int OW, int CO, int K, int S, int n_per_scale,
+                                      int chunks, int accumulate) {
+    __shared__ Tile<BN> tiles[2];
+    const int D = gridDim.z / chunks, d = blockIdx.z % D, chunk = blockIdx.z / D;
+    const int t = threadIdx.x, P = OH * OW, pixels = N * P, M = K * K * CI;
+    const int m0 = blockIdx.x * BM, n0 = blockIdx.y * BN;
+    const int begin = (int)((long long)pixels * chunk / chunks), end = (int)((long long)pixels * (chunk + 1) / chunks);
+
+    // A: four input channels of one tap at one pixel; B: four output channels at one pixel.
+    const int ak = t / 32, am = m0 + t % 32 * 4, row = min(am, M - 4);
+    const int tap = row / CI, offset = (tap / K * W + tap % K) * CI + row % CI;
+    constexpr int B_THREADS = BN / 4;
+    const int bk = t / B_THREADS, bn = n0 + t % B_THREADS * 4;
+    int a_pixel = begin + ak, b_pixel = begin + bk;
+
+    auto fetch = [&](float4 &a, float4 &b) {
+        a = zero4();
+        if (a_pixel < end && am < M) {
+            const int image = d * N + a_pixel / P, oh = a_pixel % P / OW, ow = a_pixel % P % OW;
+            a = load4(inp + (((size_t)image * H + oh * S) * W + ow * S) * CI + offset);
+            if (scale) {
+                const float factor = scale[image / n_per_scale];
+                a = make_float4(a.x * factor, a.y * factor, a.z * factor, a.w * factor);
+            }
+        }
+        a_pixel += BK;
+        if (bk < BK) b = b_pixel < end && bn < CO ? load4(dout + ((size_t)d * pixels + b_pixel) * CO + bn) : zero4();
+        b_pixel += BK;
+    };
+    auto put = [&](Tile<BN> &tile, float4 a, float4 b) {
+        store4(&tile.a[ak][t % 32 * 4], a, 0);
+        if (bk < BK) store4(&tile.b[bk][t % B_THREADS * 4], b, 0);
+    };
+    float acc[TM][BN / 16] = {};
+    accumulate_tiles<BN>(acc, tiles, ceil_div(end - begin, BK), fetch, put);
+
+    const int ty = t / 16, tx = t % 16;
+    float *dw = dweight + ((size_t)chunk * D + d) * M * CO;
+#pragma unroll
+    for (int i = 0; i < TM; ++i) {
+        const int m = m0 + i / 4 * 64 + ty * 4 + i % 4;
+        if (m >= M) continue;
+#pragma unroll
+        for (int j = 0; j < BN / 16; j += 4) {
+            const int n = n0 + j * 16 + tx * 4;
+            if (n < CO) store4(dw + (size_t)m * CO + n, make_float4(acc[i][j], acc[i][j + 1], acc[i][j + 2], acc[i][j + 3]), accumulate);
+        }
+    }
+}
+
+#define CONV_GEMM(BN)                                                                                                 \
+    extern "C" __global__ void __launch_bounds__(THREADS) conv_forward_gemm_n##BN##_f32(                              \
+        float *out, const float *inp, const float *weight, const float *bias, const float *scale, int N, int H,       \
+        int W, int CI, int OH, int OW, int CO, int K, int S, int n_per_scale, int act) {                              \
+        forward<BN>(out, inp, weight, bias, scale, N, H, W, CI, OH, OW, CO, K, S, n_per_scale, act);                  \
+    }                                                                                                                 \
+    extern "C" __global__ void __launch_bounds__(THREADS) conv_dgrad_gemm_n##BN##_f32(                                \
+        float *dinp, const float *dout, const float *weight, const float *scale, int N, int H, int W, int CI,         \
+        int OH, int OW, int CO, int K, int S, int n_per_scale, int accumulate) {                                      \
+        dgrad<BN>(dinp, dout, weight, scale, N, H, W, CI, OH, OW, CO, K, S, n_per_scale, accumulate);                 \
+    }                                                                                                                 \
+    extern "C" __global__ void __launch_bounds__(THREADS) conv_wgrad_gemm_n##BN##_f32(                                \
+        float *dweight, const float *inp, const float *dout, const float *scale, int N, int H, int W, int CI,         \
+        int OH, int OW, int CO, int K, int S, int n_per_scale, int chunks, int accumulate) {                          \
+        wgrad<BN>(dweight, inp, dout, scale, N, H, W, CI, OH, OW, CO, K, S, n_per_scale, chunks, accumulate);         \
+    }
+
+// n128 or n64: columns of a tile.
+CONV_GEMM(128)
+CONV_GEMM(64)
