@@ -1,0 +1,300 @@
+//! Compiles every `kernels/**/*.cu` with NVRTC and writes `$OUT_DIR/kernels.rs`, the table that
+//! `src/kernels.rs` includes. Downloads nothing: `scripts/install-nvrtc.sh` does that.
+//!
+//! For compute capability 8.0 it keeps PTX and machine code, for 9.0a the machine code. A file
+//! whose text, headers, options and compiler are those of the last build is not compiled again.
+
+#[path = "build/nvrtc.rs"]
+mod nvrtc;
+#[path = "build/ptx.rs"]
+mod ptx;
+#[path = "build/source.rs"]
+mod source;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::{env, fs, process, thread};
+
+/// The architectures to compile for; PTX is kept of the first.
+const ARCHS: [&str; 2] = ["sm_80", "sm_90a"];
+
+/// What every kernel is compiled with, besides `-arch`.
+const OPTIONS: [&str; 3] = ["-std=c++17", "-lineinfo", "--ptxas-options=-v"];
+
+/// Files below `kernels/`: path with `/`, and text.
+type Files = BTreeMap<String, String>;
+
+fn main() {
+    match build() {
+        Ok(instructions) => print!("{instructions}"),
+        Err(message) => {
+            eprintln!("{message}");
+            process::exit(1);
+        }
+    }
+}
+
+/// One file compiled for one architecture.
+struct Output {
+    ptx: String,
+    cubin: Vec<u8>,
+    log: String,
+}
+
+/// Builds everything; returns what to tell cargo.
+fn build() -> Result<String, String> {
+    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let library = nvrtc::find(&root)?;
+    let nvrtc = nvrtc::Nvrtc::load(&library)?;
+    let (sources, headers) = read_kernels(&root.join("kernels"))?;
+    // NVRTC puts the working directory in front of every file name it notes in PTX and machine
+    // code; what is built must not depend on where.
+    env::set_current_dir("/").map_err(|e| format!("error: cannot change to the root folder: {e}"))?;
+    let outputs = compile_all(&nvrtc, &sources, &headers, &out)?;
+    write_table(&sources, &headers, &outputs, &out)?;
+
+    let mut cargo = String::new();
+    for path in ["build.rs", "build", "kernels"] {
+        writeln!(cargo, "cargo:rerun-if-changed={path}").unwrap();
+    }
+    writeln!(cargo, "cargo:rerun-if-changed={}", library.nvrtc.display()).unwrap();
+    for name in nvrtc::VARIABLES {
+        writeln!(cargo, "cargo:rerun-if-env-changed={name}").unwrap();
+    }
+    Ok(cargo)
+}
+
+/// Reads `kernels/`: the `.cu` files to compile (none below `common/`) and the `.cuh` headers.
+fn read_kernels(folder: &Path) -> Result<(Files, Files), String> {
+    let (mut sources, mut headers) = (Files::new(), Files::new());
+    let mut pending = vec![folder.to_path_buf()];
+    while let Some(dir) = pending.pop() {
+        let entries = fs::read_dir(&dir).map_err(|e| format!("error: cannot read {}: {e}", dir.display()))?;
+        for entry in entries {
+            let path = entry.map_err(|e| format!("error: cannot read {}: {e}", dir.display()))?.path();
+            if path.is_dir() {
+                pending.push(path);
+                continue;
+            }
+            let below = path.strip_prefix(folder).expect("found below the folder");
+            let name = below.to_str().ok_or_else(|| format!("error: {} is not UTF-8", path.display()))?;
+            let files = match path.extension().and_then(|x| x.to_str()) {
+                Some("cu") if !name.starts_with("common/") => &mut sources,
+                Some("cuh") => &mut headers,
+                _ => continue,
+            };
+            let text =
+                fs::read_to_string(&path).map_err(|e| format!("error: cannot read kernels/{name}: {e}"))?;
+            files.insert(name.to_owned(), text);
+        }
+    }
+    Ok((sources, headers))
+}
+
+/// Compiles every source for every architecture, a thread a core, or takes the last build's files.
+fn compile_all(
+    nvrtc: &nvrtc::Nvrtc,
+    sources: &Files,
+    headers: &Files,
+    out: &Path,
+) -> Result<BTreeMap<(String, &'static str), Output>, String> {
+    let jobs: Vec<(&String, &String, &'static str)> =
+        sources.iter().flat_map(|(file, text)| ARCHS.map(|arch| (file, text, arch))).collect();
+    let next = Mutex::new(jobs.iter());
+    let done = Mutex::new(BTreeMap::new());
+    let work = || {
+        loop {
+            let Some(&(file, text, arch)) = next.lock().unwrap().next() else { return };
+            let result = compile_cached(nvrtc, file, text, headers, arch, out);
+            done.lock().unwrap().insert((file.clone(), arch), result);
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, |n| n.get()).min(jobs.len());
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(work);
+        }
+    });
+
+    let mut outputs = BTreeMap::new();
+    let mut errors: Vec<String> = Vec::new();
+    for (job, result) in done.into_inner().unwrap() {
+        match result {
+            Ok(output) => _ = outputs.insert(job, output),
+            // What is wrong for one architecture is mostly wrong for the other: say it once.
+            Err(error) if !errors.contains(&error) => errors.push(error),
+            Err(_) => {}
+        }
+    }
+    if errors.is_empty() { Ok(outputs) } else { Err(errors.join("\n")) }
+}
+
+/// Compiles one file for one architecture, unless `$OUT_DIR` has it of these very inputs.
+fn compile_cached(
+    nvrtc: &nvrtc::Nvrtc,
+    file: &str,
+    text: &str,
+    headers: &Files,
+    arch: &str,
+    out: &Path,
+) -> Result<Output, String> {
+    let headers = source::included(text, headers);
+    let mut options = vec![format!("-arch={arch}")];
+    options.extend(OPTIONS.map(str::to_owned));
+
+    let mut hasher = DefaultHasher::new();
+    let this = [include_str!("build.rs"), include_str!("build/nvrtc.rs"), include_str!("build/ptx.rs")];
+    (this, nvrtc.version, file, text, &headers, &options).hash(&mut hasher);
+    let key = format!("{:016x}", hasher.finish());
+
+    let stem = out.join(stem(file, arch));
+    let path = |extension: &str| stem.with_added_extension(extension);
+    let stored = || -> Option<Output> {
+        (fs::read_to_string(path("key")).ok()? == key).then_some(())?;
+        Some(Output {
+            ptx: fs::read_to_string(path("ptx")).ok()?,
+            cubin: fs::read(path("cubin")).ok()?,
+            log: fs::read_to_string(path("log")).ok()?,
+        })
+    };
+    if let Some(output) = stored() {
+        return Ok(output);
+    }
+
+    let compiled = nvrtc.compile(file, text, &headers, &options)?;
+    if compiled.log.lines().any(nvrtc::is_warning) {
+        return Err(format!("{}\nerror: kernels/{file} has warnings", nvrtc::without_report(&compiled.log)));
+    }
+    let output =
+        Output { ptx: ptx::with_relative_files(&compiled.ptx), cubin: compiled.cubin, log: compiled.log };
+    // The key last: without it an interrupted build's files count for nothing.
+    _ = fs::remove_file(path("key"));
+    write(&path("ptx"), output.ptx.as_bytes())?;
+    write(&path("cubin"), &output.cubin)?;
+    write(&path("log"), output.log.as_bytes())?;
+    write(&path("key"), key.as_bytes())?;
+    Ok(output)
+}
+
+/// The name in `$OUT_DIR` of what comes from one file for one architecture, without extension.
+fn stem(file: &str, arch: &str) -> String {
+    format!("{}.{arch}", file.replace('/', "__"))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    fs::write(path, bytes).map_err(|e| format!("error: cannot write {}: {e}", path.display()))
+}
+
+/// Writes `kernels.rs` and the texts it includes.
+fn write_table(
+    sources: &Files,
+    headers: &Files,
+    outputs: &BTreeMap<(String, &'static str), Output>,
+    out: &Path,
+) -> Result<(), String> {
+    let mut modules = String::new();
+    let mut kernels: BTreeMap<String, (String, String)> = BTreeMap::new(); // name: (file, Rust)
+    for (index, (file, text)) in sources.iter().enumerate() {
+        let copy = format!("{}.txt", file.replace('/', "__"));
+        write(&out.join(&copy), text.as_bytes())?;
+        let mut cubins = String::new();
+        for arch in ARCHS {
+            let (number, cubin) = (arch_number(arch), format!("{}.cubin", stem(file, arch)));
+            write!(cubins, "Cubin {{ arch: {number}, image: include_bytes!({cubin:?}) }}, ").unwrap();
+        }
+        let ptx = format!("{}.ptx", stem(file, ARCHS[0]));
+        writeln!(
+            modules,
+            "    Module {{ file: {file:?}, source: include_str!({copy:?}), ptx: include_str!({ptx:?}), \
+             cubins: &[{cubins}] }},"
+        )
+        .unwrap();
+
+        let definitions = source::definitions(text, headers);
+        let entries = ptx::entries(&outputs[&(file.clone(), ARCHS[0])].ptx)
+            .map_err(|e| format!("error: kernels/{file}: {e}"))?;
+        for arch in &ARCHS[1..] {
+            check_same_kernels(file, &entries, arch, &outputs[&(file.clone(), *arch)].ptx)?;
+        }
+        for entry in entries {
+            let mut resources = String::new();
+            for arch in ARCHS {
+                let log = &outputs[&(file.clone(), arch)].log;
+                let r = ptx::resources(log, &entry.name).ok_or_else(|| {
+                    format!("error: kernels/{file}: ptxas reported no registers of {} for {arch}", entry.name)
+                })?;
+                write!(
+                    resources,
+                    "Resources {{ arch: {}, registers: {}, spill_stores: {}, spill_loads: {}, stack: {}, \
+                     shared: {} }}, ",
+                    arch_number(arch),
+                    r.registers,
+                    r.spill_stores,
+                    r.spill_loads,
+                    r.stack,
+                    r.shared
+                )
+                .unwrap();
+            }
+            let found = definitions.get(&entry.name);
+            let names = found.map(|d| &d.params[..]).filter(|names| names.len() == entry.params.len());
+            let mut params = String::new();
+            for (i, kind) in entry.params.iter().enumerate() {
+                let name = names.map_or_else(|| format!("p{i}"), |names| names[i].clone());
+                write!(params, "Param {{ name: {name:?}, kind: ParamKind::{kind} }}, ").unwrap();
+            }
+            let rust = format!(
+                "    Kernel {{ name: {:?}, module: &MODULES[{index}], params: &[{params}], max_threads: {}, \
+                 line: {}, doc: {:?}, resources: &[{resources}] }},",
+                entry.name,
+                entry.max_threads,
+                found.map_or(entry.line, |d| d.line),
+                found.map_or("", |d| &d.doc),
+            );
+            if let Some((other, _)) = kernels.insert(entry.name.clone(), (file.clone(), rust)) {
+                return Err(format!(
+                    "error: two kernels are named {}: in kernels/{other} and in kernels/{file}",
+                    entry.name
+                ));
+            }
+        }
+    }
+
+    let mut header_list = String::new();
+    for (name, text) in headers {
+        let copy = format!("{}.txt", name.replace('/', "__"));
+        write(&out.join(&copy), text.as_bytes())?;
+        writeln!(header_list, "    ({name:?}, include_str!({copy:?})),").unwrap();
+    }
+    let kernel_list: Vec<String> = kernels.into_values().map(|(_, rust)| rust).collect();
+    let table = format!(
+        "// Generated by build.rs.\n\
+         pub static MODULES: &[Module] = &[\n{modules}];\n\
+         pub static KERNELS: &[Kernel] = &[\n{}\n];\n\
+         pub static HEADERS: &[(&str, &str)] = &[\n{header_list}];\n",
+        kernel_list.join("\n")
+    );
+    write(&out.join("kernels.rs"), table.as_bytes())
+}
+
+/// A kernel must exist on every architecture: the table is made from the first one's.
+fn check_same_kernels(file: &str, entries: &[ptx::Entry], arch: &str, text: &str) -> Result<(), String> {
+    let first: BTreeSet<&str> = entries.iter().map(|e| &e.name[..]).collect();
+    let other: BTreeSet<&str> = ptx::names(text).collect();
+    match first.symmetric_difference(&other).next() {
+        None => Ok(()),
+        Some(name) => Err(format!(
+            "error: kernels/{file}: {name} is compiled for only one of {} and {arch}; give it an empty body there",
+            ARCHS[0]
+        )),
+    }
+}
+
+/// Compute capability times ten: `sm_90a` is 90.
+fn arch_number(arch: &str) -> &str {
+    arch.trim_start_matches("sm_").trim_end_matches(char::is_alphabetic)
+}

@@ -1,0 +1,127 @@
+//! What the build reads out of NVRTC's PTX and out of ptxas's log.
+
+/// One `.entry`.
+#[derive(Debug)]
+pub struct Entry {
+    pub name: String,
+    /// Variants of `ParamKind`, as Rust text.
+    pub params: Vec<String>,
+    /// The product of `.maxntid`.
+    pub max_threads: u32,
+    /// The first `.loc` of its body, or 0.
+    pub line: u32,
+}
+
+/// What ptxas says of one kernel.
+#[derive(Debug, Default, PartialEq)]
+pub struct Resources {
+    pub registers: u32,
+    pub spill_stores: u32,
+    pub spill_loads: u32,
+    pub stack: u32,
+    pub shared: u32,
+}
+
+/// The PTX with its `.file "/conv/1_direct.cu"`s made relative.
+pub fn with_relative_files(ptx: &str) -> String {
+    let relative = |line: &str| match line.trim_start().strip_prefix(".file") {
+        Some(_) => line.replacen("\"/", "\"", 1),
+        None => line.to_owned(),
+    };
+    ptx.lines().map(|line| relative(line) + "\n").collect()
+}
+
+/// The names of the entries.
+pub fn names(ptx: &str) -> impl Iterator<Item = &str> {
+    ptx.lines().filter_map(|line| {
+        let (_, rest) = line.split_once(".entry ")?;
+        Some(rest.split('(').next().unwrap_or(rest).trim())
+    })
+}
+
+/// The entries, in order.
+pub fn entries(ptx: &str) -> Result<Vec<Entry>, String> {
+    let starts: Vec<usize> = ptx.match_indices(".entry ").map(|(at, found)| at + found.len()).collect();
+    let mut entries = Vec::new();
+    for (i, &start) in starts.iter().enumerate() {
+        let text = &ptx[start..starts.get(i + 1).copied().unwrap_or(ptx.len())];
+        let name = text.split(['(', '\n']).next().unwrap_or_default().trim().to_owned();
+        if name.starts_with("_Z") {
+            return Err(format!("{name} is not declared extern \"C\""));
+        }
+        let (head, body) = text.split_once('{').ok_or_else(|| format!("{name} has no body"))?;
+        let (list, directives) = match head.split_once('(') {
+            Some((_, rest)) => {
+                rest.split_once(')').ok_or_else(|| format!("{name}: parameters do not end"))?
+            }
+            None => ("", head),
+        };
+        let params = list.split(',').map(str::trim).filter(|param| !param.is_empty());
+        let params = params.map(|param| kind(param).ok_or_else(|| format!("{name}: cannot read `{param}`")));
+        let params = params.collect::<Result<_, _>>()?;
+        let max_threads = directives
+            .lines()
+            .find_map(|line| line.trim().strip_prefix(".maxntid"))
+            .and_then(|sizes| {
+                sizes.split(',').map(|size| size.trim().parse::<u32>().ok()).product::<Option<u32>>()
+            })
+            .ok_or_else(|| format!("{name} has no __launch_bounds__"))?;
+        let line = body
+            .lines()
+            .find_map(|line| line.trim().strip_prefix(".loc")?.split_whitespace().nth(1)?.parse().ok())
+            .unwrap_or(0);
+        entries.push(Entry { name, params, max_threads, line });
+    }
+    Ok(entries)
+}
+
+/// `.param .u64 .ptr .align 1 name_param_0` and the like.
+fn kind(param: &str) -> Option<String> {
+    let mut words = param.split_whitespace().skip(1);
+    let mut word = words.next()?;
+    while word == ".align" {
+        words.next()?;
+        word = words.next()?;
+    }
+    Some(match word {
+        ".u64" | ".b64" => "Pointer".into(),
+        ".u32" | ".s32" | ".b32" => "Int32".into(),
+        ".f32" => "Float32".into(),
+        ".s64" | ".f64" => "Bytes(8)".into(),
+        ".b8" => {
+            let (_, size) = param.rsplit_once('[')?;
+            format!("Bytes({})", size.trim_end_matches(']').parse::<u32>().ok()?)
+        }
+        ".u8" | ".s8" => "Bytes(1)".into(),
+        ".u16" | ".s16" | ".b16" | ".f16" => "Bytes(2)".into(),
+        _ => return None,
+    })
+}
+
+/// What the log of `--ptxas-options=-v` says of one kernel.
+pub fn resources(log: &str, kernel: &str) -> Option<Resources> {
+    // The number before a unit, as in `24 bytes stack frame`.
+    let before = |line: &str, unit: &str| -> u32 {
+        let found =
+            line.split(',').find_map(|part| part.trim().strip_suffix(unit)?.rsplit(' ').next()?.parse().ok());
+        found.unwrap_or(0)
+    };
+    let mut resources = Resources::default();
+    let (mut inside, mut properties_of) = (false, "");
+    for line in log.lines() {
+        if let Some((_, rest)) = line.split_once("Compiling entry function '") {
+            inside = rest.split('\'').next() == Some(kernel);
+        } else if let Some((_, name)) = line.split_once("Function properties for ") {
+            properties_of = name.trim();
+        } else if inside && properties_of == kernel && line.contains("bytes stack frame") {
+            resources.stack = before(line, " bytes stack frame");
+            resources.spill_stores = before(line, " bytes spill stores");
+            resources.spill_loads = before(line, " bytes spill loads");
+        } else if inside && line.contains("Used ") {
+            resources.registers = before(line, " registers");
+            resources.shared = before(line, " bytes smem");
+            return Some(resources);
+        }
+    }
+    None
+}
