@@ -1,0 +1,327 @@
+//! A block while it runs: its warps, and the barriers at which they wait for each other.
+#![allow(clippy::needless_range_loop)]
+
+use super::code::{Code, Init, LaneMask};
+use super::copies::Copies;
+use super::count::{Counters, Tally};
+use super::exec::run_warp;
+use super::job::{Fault, Job};
+use super::shared::Shared;
+
+/// A register of 32 lanes.
+pub(super) type Row = [u32; 32];
+/// A 64-bit register of 32 lanes.
+pub(super) type WideRow = [u64; 32];
+
+/// Lanes of a warp at one instruction.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Group {
+    pub pc: u32,
+    pub mask: u32,
+    /// Waits for other lanes of the warp.
+    pub blocked: bool,
+}
+
+/// Why a warp does not run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum State {
+    #[default]
+    Ready,
+    /// At the barrier of that number, for so many threads (0: all).
+    Waiting {
+        id: u32,
+        count: u32,
+    },
+    /// It polled in vain; somebody else first.
+    Polling,
+    Done,
+}
+
+/// Local memory of a warp: word `w` of lane `l` at `w * 32 + l`, a mask of its written bytes beside it.
+#[derive(Debug, Default)]
+pub(super) struct Local {
+    pub words: Vec<u32>,
+    pub written: Vec<u8>,
+}
+
+/// What an instruction may touch of a warp. The files are slices of their own, so that a loop that
+/// writes one knows that the others stay where they are.
+pub(super) struct Lanes<'a> {
+    pub r32: &'a mut [Row],
+    pub r64: &'a mut [WideRow],
+    pub preds: &'a mut [u32],
+    pub local: &'a mut Local,
+    pub copies: &'a mut Copies,
+    pub index: u32,
+    pub live: u32,
+    /// Number of its block in the grid.
+    pub block: u64,
+}
+
+/// A warp.
+#[derive(Debug, Default)]
+pub(super) struct Warp {
+    pub r32: Vec<Row>,
+    pub r64: Vec<WideRow>,
+    pub preds: Vec<u32>,
+    pub local: Local,
+    pub copies: Copies,
+    pub groups: Vec<Group>,
+    /// Lanes that have not exited.
+    pub live: u32,
+    pub state: State,
+    pub index: u32,
+    pub executed: u64,
+    pub block: u64,
+    /// Predicate given to a reducing barrier.
+    pub vote: u32,
+    /// Instruction it waits at.
+    pub wait_pc: u32,
+}
+
+/// The set bits of a mask, lowest first.
+#[inline(always)]
+pub(super) fn each(mut mask: u32) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        if mask == 0 {
+            return None;
+        }
+        let i = mask.trailing_zeros();
+        mask &= mask - 1;
+        Some(i)
+    })
+}
+
+/// A thread of the host with the state of the block it runs.
+#[derive(Debug, Default)]
+pub(super) struct Worker {
+    pub warps: Vec<Warp>,
+    pub shared: Shared,
+    /// Warp-instructions of the blocks that ended.
+    pub executed: u64,
+    pub tally: Tally,
+    order: Vec<usize>,
+}
+
+impl Worker {
+    /// Makes room for blocks of a launch and fills the registers that all its blocks share.
+    pub(super) fn begin(&mut self, job: &Job) {
+        let code = job.code;
+        let count = job.threads().div_ceil(32) as usize;
+        if self.warps.len() < count {
+            self.warps.resize_with(count, Warp::default);
+        }
+        self.warps.truncate(count);
+        for (w, warp) in self.warps.iter_mut().enumerate() {
+            warp.index = w as u32;
+            warp.r32.resize(code.rows32, [0; 32]);
+            warp.r64.resize(code.rows64, [0; 32]);
+            warp.preds.resize(code.preds, 0);
+            warp.local.words.resize(code.local_bytes as usize / 4 * 32, 0);
+            warp.local.written.resize(code.local_bytes as usize / 4 * 32, 0);
+            fill(job, code, warp);
+        }
+        self.order.clear();
+        self.order.extend(0..count);
+        if job.reverse {
+            self.order.reverse();
+        }
+        self.executed = 0;
+        self.tally.by_inst.clear();
+        if job.count {
+            self.tally.by_inst.resize(code.insts.len(), Counters::default());
+        }
+    }
+
+    /// Runs a block to its end.
+    pub(super) fn run_block(&mut self, job: &Job, block: u64) -> Result<(), Box<Fault>> {
+        let at = job.block_at(block);
+        let threads = job.threads();
+        let code = job.code;
+        self.shared.start(job.shared_bytes, code.granule, self.warps.len() as u32);
+        for warp in &mut self.warps {
+            for (k, init) in code.init32.iter().enumerate() {
+                if let Init::Ctaid(axis) = init {
+                    warp.r32[k] = [at[*axis as usize]; 32];
+                }
+            }
+            let left = threads - warp.index * 32;
+            warp.live = if left >= 32 { u32::MAX } else { (1 << left) - 1 };
+            warp.groups.clear();
+            warp.groups.push(Group { pc: 0, mask: warp.live, blocked: false });
+            warp.preds.fill(0);
+            warp.preds[1] = u32::MAX;
+            warp.state = State::Ready;
+            warp.executed = 0;
+            warp.block = block;
+            warp.local.written.fill(0);
+            warp.copies.clear();
+        }
+        loop {
+            let mut moved = false;
+            let progress = self.shared.progress;
+            for k in 0..self.order.len() {
+                let w = self.order[k];
+                let polling = self.warps[w].state == State::Polling;
+                if polling {
+                    self.warps[w].state = State::Ready;
+                }
+                while self.warps[w].state == State::Ready {
+                    let warp = &mut self.warps[w];
+                    run_warp(job, warp, &mut self.shared, &mut self.tally).map_err(|mut f| {
+                        f.warp = w as u32;
+                        f
+                    })?;
+                    moved |= !polling || warp.state != State::Polling;
+                }
+            }
+            if self.warps.iter().all(|w| w.state == State::Done) {
+                self.executed += self.warps.iter().map(|w| w.executed).sum::<u64>();
+                return Ok(());
+            }
+            let released = self.release(job);
+            if !released && !moved && self.shared.progress == progress {
+                return Err(self.deadlock(job));
+            }
+        }
+    }
+
+    /// Lets warps go on whose barrier is complete; false where there is none.
+    fn release(&mut self, job: &Job) -> bool {
+        let mut any = false;
+        for id in 0..16 {
+            let mut members = 0u32;
+            let mut threads = 0;
+            let mut wanted = None;
+            for w in &self.warps {
+                if let State::Waiting { id: at, count } = w.state
+                    && at == id
+                {
+                    members |= 1 << w.index;
+                    threads += w.live.count_ones();
+                    wanted = Some(wanted.unwrap_or(0).max(count));
+                }
+            }
+            let Some(wanted) = wanted else { continue };
+            let arrived = self.shared.arrived(id);
+            let live: u32 = self.warps.iter().map(|w| w.live.count_ones()).sum();
+            let complete = if wanted == 0 { threads == live } else { threads + arrived >= wanted };
+            if !complete {
+                continue;
+            }
+            any = true;
+            let exited = self.warps.iter().filter(|w| w.live == 0).fold(0, |m, w| m | 1 << w.index);
+            self.shared.meet(id, members, exited);
+            // What a reducing barrier tells everyone.
+            let yes: u32 = each(members).map(|w| self.warps[w as usize].vote.count_ones()).sum();
+            for w in each(members) {
+                let warp = &mut self.warps[w as usize];
+                warp.state = State::Ready;
+                finish_barrier(job.code, warp, yes, threads);
+            }
+        }
+        any
+    }
+
+    #[cold]
+    fn deadlock(&self, job: &Job) -> Box<Fault> {
+        let mut lines = Vec::new();
+        let mut first = None;
+        for w in &self.warps {
+            if w.state == State::Polling {
+                first = first.or(Some(w));
+                lines.push(format!("warp {} polls an mbarrier ({})", w.index, job.place(w.wait_pc)));
+            }
+            if let State::Waiting { id, count } = w.state {
+                first = first.or(Some(w));
+                let count = if count == 0 { String::new() } else { format!(" for {count} threads") };
+                lines.push(format!(
+                    "warp {} waits at barrier {id}{count} ({})",
+                    w.index,
+                    job.place(w.wait_pc)
+                ));
+            }
+        }
+        lines.dedup();
+        let shown = lines.len().min(6);
+        let mut text = lines[..shown].join("; ");
+        if lines.len() > shown {
+            text.push_str(&format!("; and {} more", lines.len() - shown));
+        }
+        let mut f = Fault::warp(format!("the block can never go on: {text}"));
+        if let Some(w) = first {
+            f.warp = w.index;
+            f.pc = w.wait_pc;
+        }
+        f
+    }
+}
+
+/// Gives the result of a reducing barrier to a warp that waited.
+fn finish_barrier(code: &Code, warp: &mut Warp, yes: u32, threads: u32) {
+    use super::code::{BarKind, Slot};
+    let inst = code.insts[warp.wait_pc as usize];
+    let bar = code.bars[inst.ext as usize];
+    let live = warp.live;
+    match (bar.kind, bar.dst) {
+        (BarKind::Popc, Slot::R32(d)) => {
+            for l in each(live) {
+                warp.r32[d as usize][l as usize] = yes;
+            }
+        }
+        (BarKind::And, Slot::P(d)) => {
+            let v = if yes == threads { live } else { 0 };
+            warp.preds[d as usize] = warp.preds[d as usize] & !live | v;
+        }
+        (BarKind::Or, Slot::P(d)) => {
+            let v = if yes > 0 { live } else { 0 };
+            warp.preds[d as usize] = warp.preds[d as usize] & !live | v;
+        }
+        _ => {}
+    }
+}
+
+/// Fills the registers that hold constants, indices and arguments.
+fn fill(job: &Job, code: &Code, warp: &mut Warp) {
+    let value = |init: Init, lane: u32| -> u64 {
+        let thread = job.thread(warp.index, lane);
+        match init {
+            Init::Imm(v) => v,
+            Init::Tid(a) => u64::from(thread[a as usize]),
+            Init::Ctaid(_) => 0,
+            Init::Ntid(a) => u64::from(job.block[a as usize]),
+            Init::Nctaid(a) => u64::from(job.grid[a as usize]),
+            Init::Lane => u64::from(lane),
+            Init::Warp => u64::from(warp.index),
+            Init::Warps => u64::from(job.threads().div_ceil(32)),
+            Init::LaneMask(m) => {
+                let bit = 1u32 << lane;
+                u64::from(match m {
+                    LaneMask::Eq => bit,
+                    LaneMask::Lt => bit - 1,
+                    LaneMask::Le => (bit - 1) | bit,
+                    LaneMask::Gt => !((bit - 1) | bit),
+                    LaneMask::Ge => !(bit - 1),
+                })
+            }
+            Init::Param(n, at) => job.args.get(n as usize).map_or(0, |v| v >> (8 * u32::from(at))),
+            Init::DynamicShared => u64::from(job.dynamic_shared),
+            Init::TotalShared => u64::from(job.shared_bytes),
+        }
+    };
+    let differs = |init: &Init| matches!(init, Init::Tid(_) | Init::Lane | Init::LaneMask(_));
+    for (k, init) in code.init32.iter().enumerate() {
+        warp.r32[k] = if differs(init) {
+            std::array::from_fn(|l| value(*init, l as u32) as u32)
+        } else {
+            [value(*init, 0) as u32; 32]
+        };
+    }
+    for (k, init) in code.init64.iter().enumerate() {
+        warp.r64[k] = if differs(init) {
+            std::array::from_fn(|l| value(*init, l as u32))
+        } else {
+            [value(*init, 0); 32]
+        };
+    }
+}

@@ -1,0 +1,451 @@
+//! Decoded instructions: compact, with every operand a slot of a register file.
+
+use super::alu::Lane;
+use super::count::Class;
+use super::parse::Loc;
+use crate::kernels::ParamKind;
+
+/// A comparison; those that end in `u` also hold when an operand is NaN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cmp {
+    Eq,
+    Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+    Equ,
+    Neu,
+    Ltu,
+    Leu,
+    Gtu,
+    Geu,
+    Num,
+    Nan,
+}
+
+/// What an instruction does. Operands are in [`Inst`]; where a table is named, `ext` indexes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Op {
+    Mov32,
+    Mov64,
+    MovP,
+    Add32,
+    Sub32,
+    Mul32,
+    Mad32,
+    And32,
+    Or32,
+    Xor32,
+    Not32,
+    Shl32,
+    ShrU32,
+    ShrS32,
+    Neg32,
+    AbsS32,
+    MinS32,
+    MaxS32,
+    MinU32,
+    MaxU32,
+    DivS32,
+    DivU32,
+    RemS32,
+    RemU32,
+    AddF32,
+    SubF32,
+    MulF32,
+    FmaF32,
+    FmaDownF32,
+    DivF32,
+    SqrtF32,
+    RcpF32,
+    RcpFtzF32,
+    NegF32,
+    AbsF32,
+    MinF32,
+    MaxF32,
+    Sel32,
+    Sel64,
+    Add64,
+    Sub64,
+    Mul64,
+    Mad64,
+    And64,
+    Or64,
+    Xor64,
+    Not64,
+    Shl64,
+    ShrU64,
+    ShrS64,
+    MulWideS,
+    MulWideU,
+    MadWideS,
+    MadWideU,
+    CvtU64U32,
+    CvtS64S32,
+    CvtU32U64,
+    CvtF32S32,
+    CvtF32U32,
+    CvtF32F16,
+    CvtF16F32,
+    CvtBf16F32,
+    PackF16,
+    PackBf16,
+    SetpF32(Cmp),
+    SetpS32(Cmp),
+    SetpU32(Cmp),
+    SetpS64(Cmp),
+    SetpU64(Cmp),
+    AndP,
+    OrP,
+    XorP,
+    NotP,
+    /// Any other lane-wise instruction: `lanes[ext]`.
+    Lane,
+    /// `mov.b64 d, {a, b}`.
+    Pack64,
+    /// `mov.b64 {d, b}, a`.
+    Unpack64,
+    /// `mov.b32 d, {a, b}` of 16-bit halves.
+    Pack32,
+    /// `mov.b32 {d, b}, a`.
+    Unpack32,
+    /// Loads and stores: `mems[ext]`.
+    Load,
+    Store,
+    /// `atom` and `red`: `atoms[ext]`.
+    Atom,
+    /// `shfl.sync`: `shfls[ext]`.
+    Shfl,
+    /// `vote.sync`: ext is a `Vote`.
+    Vote(Vote),
+    ActiveMask,
+    MatchAny32,
+    MatchAny64,
+    Redux(Redux),
+    /// `elect.sync d|b, a`.
+    Elect,
+    /// `bar.sync` and relatives: `bars[ext]`.
+    Bar,
+    /// `bar.warp.sync a`.
+    BarWarp,
+    /// Fences: nothing to do.
+    Nop,
+    /// To instruction `ext`.
+    Bra,
+    /// To `tables[ext][a]`.
+    BraTable,
+    Exit,
+    Trap,
+    /// `mma.sync`: `mmas[ext]`.
+    Mma,
+    /// `ldmatrix`: `mems[ext]`, `d` is 1 where it transposes.
+    LoadMatrix,
+    /// `cp.async`: `copies[ext]`.
+    Copy,
+    /// `cp.async.commit_group`.
+    CopyCommit,
+    /// `cp.async.wait_group a`, the number in an R32 slot.
+    CopyWait,
+    /// `cp.async.wait_all`.
+    CopyWaitAll,
+    /// `mbarrier`: `mbars[ext]`.
+    MBar,
+    /// Fails in lanes in which predicate `d` does not hold: register `names[ext]` was not written.
+    CheckWritten,
+    /// Sets predicate `d`: a register is written now.
+    MarkWritten,
+}
+
+/// What `vote.sync` tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Vote {
+    All,
+    Any,
+    Uni,
+    Ballot,
+}
+
+/// What `redux.sync` computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Redux {
+    Add,
+    MinS,
+    MaxS,
+    MinU,
+    MaxU,
+    And,
+    Or,
+    Xor,
+}
+
+/// No guard, or no register.
+pub(super) const NONE: u16 = u16::MAX;
+/// Set in a predicate slot where the predicate is negated.
+pub(super) const NOT: u16 = 0x8000;
+
+/// An instruction.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Inst {
+    pub op: Op,
+    pub guard: u16,
+    pub d: u16,
+    pub a: u16,
+    pub b: u16,
+    pub c: u16,
+    pub ext: u32,
+}
+
+/// A slot with its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slot {
+    None,
+    R32(u16),
+    R64(u16),
+    P(u16),
+}
+
+/// A lane-wise instruction that has no vector loop.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LaneOp {
+    pub lane: Lane,
+    pub dst: Slot,
+    /// Second predicate of `setp p|q`.
+    pub dst2: Slot,
+    pub src: [Slot; 4],
+}
+
+/// A state space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Space {
+    Global,
+    Shared,
+    Local,
+    Generic,
+}
+
+/// A load or store.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MemOp {
+    pub space: Space,
+    /// Bytes of each element.
+    pub size: u32,
+    /// Elements.
+    pub count: u32,
+    pub signed: bool,
+    /// Width of the registers: 16, 32 or 64 bits.
+    pub width: u32,
+    pub regs: [u16; 4],
+    pub addr: Slot,
+    pub offset: i64,
+}
+
+/// What an atomic computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AtomKind {
+    Add,
+    AddF,
+    MinS,
+    MaxS,
+    MinU,
+    MaxU,
+    And,
+    Or,
+    Xor,
+    Exch,
+    Cas,
+    Inc,
+    Dec,
+}
+
+/// An atomic.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AtomOp {
+    pub kind: AtomKind,
+    pub mem: MemOp,
+    pub dst: Slot,
+    pub b: Slot,
+    pub c: Slot,
+}
+
+/// How `shfl.sync` picks its source lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ShflKind {
+    Up,
+    Down,
+    Bfly,
+    Idx,
+}
+
+/// A shuffle.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ShflOp {
+    pub kind: ShflKind,
+    pub dst: u16,
+    /// Predicate, or NONE.
+    pub pred: u16,
+    pub a: u16,
+    pub b: u16,
+    pub c: u16,
+    pub members: u16,
+}
+
+/// Type of the operands of a matrix multiply-add.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MatrixType {
+    F16,
+    Bf16,
+    Tf32,
+}
+
+/// A matrix multiply-add of m16n8 and `k`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MmaOp {
+    pub ty: MatrixType,
+    pub k: u32,
+    /// Accumulates in f16.
+    pub half: bool,
+    pub d: [u16; 4],
+    pub a: [u16; 4],
+    pub b: [u16; 2],
+    pub c: [u16; 4],
+}
+
+/// An asynchronous copy to shared memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CopyOp {
+    pub to: Slot,
+    pub to_offset: i64,
+    pub from: Slot,
+    pub from_offset: i64,
+    pub bytes: u32,
+    /// Bytes to read, or a predicate that says to read none; None for all.
+    pub length: Slot,
+}
+
+/// What an `mbarrier` instruction does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MBarKind {
+    Init,
+    Inval,
+    Arrive,
+    /// Whether the phase of a state is over.
+    Test,
+    /// Whether the phase of a parity is over.
+    TestParity,
+    /// `cp.async.mbarrier.arrive`, without `.noinc`.
+    CopyArrive,
+    /// With `.noinc`.
+    CopyArriveNoInc,
+}
+
+/// An `mbarrier` instruction.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MBarOp {
+    pub kind: MBarKind,
+    pub addr: Slot,
+    pub offset: i64,
+    /// Count, state or parity.
+    pub value: Slot,
+    /// State or result.
+    pub dst: Slot,
+}
+
+/// What a block barrier does besides waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BarKind {
+    Sync,
+    Arrive,
+    Popc,
+    And,
+    Or,
+}
+
+/// A block barrier.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BarOp {
+    pub kind: BarKind,
+    /// R32 slot of the number.
+    pub id: u16,
+    /// R32 slot of the thread count, or NONE.
+    pub count: u16,
+    pub pred: u16,
+    pub dst: Slot,
+}
+
+/// What a pre-filled register holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Init {
+    Imm(u64),
+    Tid(u8),
+    Ctaid(u8),
+    Ntid(u8),
+    Nctaid(u8),
+    Lane,
+    Warp,
+    Warps,
+    LaneMask(LaneMask),
+    /// Parameter number and byte within it.
+    Param(u16, u16),
+    /// Bytes of dynamic shared memory, and of all.
+    DynamicShared,
+    TotalShared,
+}
+
+/// `%lanemask_*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum LaneMask {
+    Eq,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+}
+
+/// A kernel ready to run.
+#[derive(Debug, Default)]
+pub(super) struct Code {
+    pub name: String,
+    pub insts: Vec<Inst>,
+    pub lanes: Vec<LaneOp>,
+    pub mems: Vec<MemOp>,
+    pub atoms: Vec<AtomOp>,
+    pub shfls: Vec<ShflOp>,
+    pub bars: Vec<BarOp>,
+    pub mmas: Vec<MmaOp>,
+    pub copies: Vec<CopyOp>,
+    pub mbars: Vec<MBarOp>,
+    pub tables: Vec<Vec<u32>>,
+    pub locs: Vec<Loc>,
+    pub text: Vec<String>,
+    /// Registers that `CheckWritten` names.
+    pub names: Vec<String>,
+    /// Class of each instruction, and its floating-point operations a lane.
+    pub classes: Vec<(Class, u32)>,
+    /// Pre-filled rows come first in each file.
+    pub init32: Vec<Init>,
+    pub init64: Vec<Init>,
+    pub rows32: usize,
+    pub rows64: usize,
+    pub preds: usize,
+    pub shared_bytes: u32,
+    pub shared_align: u32,
+    pub local_bytes: u32,
+    /// Bytes in which shared accesses are tracked: the smallest access of the kernel.
+    pub granule: u32,
+    /// The same for global accesses.
+    pub global_granule: u32,
+    pub params: Vec<(String, ParamKind)>,
+}
+
+/// Where a class of addresses starts: a region is 2^40 bytes, its base in the middle, so that a
+/// small negative offset still belongs to it.
+pub(super) const REGION: u32 = 40;
+/// The middle of a region.
+pub(super) const MIDDLE: u64 = 1 << 39;
+/// First region of module variables.
+pub(super) const VARIABLES: u64 = 0x1000;
+/// The region through which generic addresses reach shared memory.
+pub(super) const SHARED_WINDOW: u64 = 0xf00 << REGION | MIDDLE;
+/// The region through which generic addresses reach local memory.
+pub(super) const LOCAL_WINDOW: u64 = 0xf01 << REGION | MIDDLE;
