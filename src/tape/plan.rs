@@ -1,0 +1,182 @@
+//! Drops what nobody reads, lowers the rest, and lays every buffer out in one arena by its lifetime.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{LowerOptions, Place, StateLayout, Tape, Value, lower};
+use crate::device::{Arg, BUFFER_ALIGN, Buffer, Launch, Program, Space};
+use crate::{Error, Result};
+
+/// A program and where the host finds its values.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// What a device runs.
+    pub program: Program,
+    /// Space, first byte and size of every value that the host may read: kept and persistent ones.
+    pub locations: HashMap<Value, (Space, u64, u64)>,
+}
+
+/// Plans a whole tape. Operations whose results reach neither persistent memory nor a kept value are
+/// dropped.
+///
+/// # Errors
+/// When a launch does not fit its kernel's signature: a bug in the engine, told with the launch.
+pub fn plan(name: &str, tape: &Tape, layout: &StateLayout) -> Result<Planned> {
+    plan_with(name, tape, layout, LowerOptions::default())
+}
+
+/// As [`plan`], with the kernel variants chosen.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_with(name: &str, tape: &Tape, layout: &StateLayout, options: LowerOptions) -> Result<Planned> {
+    let ops = live_ops(tape);
+    check_extents(tape, &ops)?;
+    let mut lowered = lower::lower(tape, layout, &ops, options)?;
+    let kept: HashSet<u32> =
+        lowered.value_buffer.iter().filter(|(v, _)| tape.info(**v).kept).map(|(_, &b)| b).collect();
+
+    let arena_bytes = lay_out(&mut lowered.buffers, &mut lowered.launches, &kept);
+
+    let program = Program {
+        name: name.to_owned(),
+        buffers: lowered.buffers,
+        launches: lowered.launches,
+        arena_bytes,
+        state_bytes: layout.bytes(),
+    };
+    for launch in &program.launches {
+        launch.check(&program.buffers)?;
+    }
+    let locations = lowered
+        .value_buffer
+        .iter()
+        .filter(|(v, _)| tape.info(**v).kept || matches!(tape.info(**v).place, Place::State(_)))
+        .map(|(&v, &b)| {
+            let b = &program.buffers[b as usize];
+            (v, (b.space, b.offset, b.bytes))
+        })
+        .collect();
+    Ok(Planned { program, locations })
+}
+
+/// Places the arena buffers and notes with each launch which of them it is the first to name. The contents of
+/// `kept` survive to the end. Returns the arena's size.
+pub(crate) fn lay_out(buffers: &mut [Buffer], launches: &mut [Launch], kept: &HashSet<u32>) -> u64 {
+    // First and last launch that names each buffer.
+    let mut lifetime: Vec<Option<(usize, usize)>> = vec![None; buffers.len()];
+    for (i, launch) in launches.iter().enumerate() {
+        for arg in &launch.args {
+            if let Arg::Buffer(r) = arg {
+                let span = lifetime[r.buffer as usize].get_or_insert((i, i));
+                span.1 = i;
+            }
+        }
+    }
+    for &b in kept {
+        if let Some(span) = &mut lifetime[b as usize] {
+            span.1 = usize::MAX;
+        }
+    }
+    for (b, span) in lifetime.iter().enumerate() {
+        if let Some((first, _)) = span
+            && buffers[b].space == Space::Arena
+        {
+            launches[*first].defines.push(b as u32);
+        }
+    }
+    assign(buffers, &lifetime)
+}
+
+/// Kernels count elements in 31 bits.
+fn check_extents(tape: &Tape, ops: &[usize]) -> Result<()> {
+    for &i in ops {
+        let (reads, writes) = tape.ops[i].reads_writes();
+        for v in reads.into_iter().chain(writes) {
+            let info = tape.info(v);
+            if info.shape.len() > i32::MAX as usize {
+                let message =
+                    format!("{} would have {} elements ({})", info.name, info.shape.len(), info.shape);
+                return Err(Error::new(message).hint(
+                    "a tensor may have at most 2147483647; try a smaller --size, --ch or --batch-size",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Positions of the operations that something reads, found from the end.
+fn live_ops(tape: &Tape) -> Vec<usize> {
+    let mut live: HashSet<Value> = HashSet::new();
+    let mut ops = Vec::new();
+    for (i, op) in tape.ops.iter().enumerate().rev() {
+        let (reads, writes) = op.reads_writes();
+        let wanted = writes.iter().any(|v| {
+            let info = tape.info(*v);
+            live.contains(v) || info.kept || matches!(info.place, Place::State(_))
+        });
+        if wanted {
+            live.extend(reads);
+            ops.push(i);
+        }
+    }
+    ops.reverse();
+    ops
+}
+
+/// Gives every arena buffer an offset: largest first, each at the lowest place that is free throughout
+/// its lifetime. Returns the arena's size.
+fn assign(buffers: &mut [Buffer], lifetime: &[Option<(usize, usize)>]) -> u64 {
+    let mut order: Vec<usize> =
+        (0..buffers.len()).filter(|&b| buffers[b].space == Space::Arena && lifetime[b].is_some()).collect();
+    order.sort_by_key(|&b| (std::cmp::Reverse(buffers[b].bytes), lifetime[b], b));
+    let mut placed: Vec<(u64, u64, usize, usize)> = Vec::new(); // offset, end, first, last; by offset
+    let mut arena = 0;
+    for b in order {
+        let (first, last) = lifetime[b].expect("filtered");
+        let bytes = buffers[b].bytes.next_multiple_of(BUFFER_ALIGN);
+        let mut at = 0;
+        for &(offset, end, other_first, other_last) in &placed {
+            if other_first > last || other_last < first {
+                continue;
+            }
+            if offset >= at + bytes {
+                break;
+            }
+            at = at.max(end);
+        }
+        buffers[b].offset = at;
+        arena = arena.max(at + bytes);
+        let slot = placed.partition_point(|p| p.0 <= at);
+        placed.insert(slot, (at, at + bytes, first, last));
+    }
+    arena
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_alive_together_never_overlap_and_dead_ones_share() {
+        let sizes = [1000u64, 300, 5000, 300, 1, 2560, 700];
+        let lifetime: Vec<_> = [(0, 1), (1, 2), (2, 3), (0, 5), (3, 4), (4, 6), (6, 6)].map(Some).to_vec();
+        let mut buffers: Vec<Buffer> = sizes
+            .iter()
+            .map(|&bytes| Buffer { name: String::new(), space: Space::Arena, offset: 0, bytes })
+            .collect();
+        let arena = assign(&mut buffers, &lifetime);
+        for i in 0..buffers.len() {
+            assert_eq!(buffers[i].offset % BUFFER_ALIGN, 0);
+            assert!(buffers[i].offset + buffers[i].bytes <= arena);
+            for j in 0..i {
+                let (a, b) = (lifetime[i].expect("set"), lifetime[j].expect("set"));
+                let together = a.0 <= b.1 && b.0 <= a.1;
+                let (x, y) = (&buffers[i], &buffers[j]);
+                let apart = x.offset + x.bytes <= y.offset || y.offset + y.bytes <= x.offset;
+                assert!(!together || apart, "buffers {i} and {j} overlap while both are alive");
+            }
+        }
+        assert!(arena < sizes.iter().sum(), "nothing was shared");
+    }
+}
