@@ -1,0 +1,216 @@
+//! Sample sheets: what the networks make of a few pictures, at a glance.
+
+use super::heatmap::heatmap;
+use super::letters;
+use crate::data::{Rgb8, from_output};
+use crate::{Error, Result};
+
+/// What became of one picture of the source X, in the words of A2B: X is A.
+///
+/// Pictures have shape [S, S, 3] (as NHWC, in [-1, 1]), attention maps [h, w].
+#[derive(Debug, Clone, Copy)]
+pub struct Column<'a> {
+    /// The picture itself, as the generators saw it.
+    pub real: &'a [f32],
+    /// A2A (the identity), A2B (the translation) and A2B2A (there and back).
+    pub outputs: [&'a [f32]; 3],
+    /// The attention maps of those three passes.
+    pub heatmaps: [&'a [f32]; 3],
+}
+
+/// The samples of one direction.
+#[derive(Debug, Clone)]
+pub struct Half<'a> {
+    /// The domain the pictures are from, one letter: `A` in A2B.
+    pub source: char,
+    /// The domain they are translated to: `B` in A2B.
+    pub target: char,
+    /// Samples from the training pictures.
+    pub train: Vec<Column<'a>>,
+    /// Samples from the test pictures; may be none.
+    pub test: Vec<Column<'a>>,
+}
+
+/// One column of a sheet, seven pictures of `size` x `size` from top to bottom: the real picture;
+/// heatmap of A2A, A2A; heatmap of A2B, A2B; heatmap of A2B2A, A2B2A.
+///
+/// This is also what the official release writes for each test picture.
+///
+/// # Errors
+/// If something has another length than `size` and `heat` (width, height of the attention maps)
+/// ask for.
+pub fn column(column: &Column<'_>, size: usize, heat: (usize, usize)) -> Result<Rgb8> {
+    let mut picture = Rgb8::filled(size, 7 * size, WHITE);
+    picture.paste(&from_output(column.real, size, size)?, 0, 0);
+    for (i, (output, map)) in column.outputs.iter().zip(column.heatmaps).enumerate() {
+        picture.paste(&heatmap(map, heat.0, heat.1, size)?, 0, (2 * i + 1) * size);
+        picture.paste(&from_output(output, size, size)?, 0, (2 * i + 2) * size);
+    }
+    Ok(picture)
+}
+
+/// A sheet of one or more directions side by side; for each a column per sample, training
+/// pictures first, then after a gap test pictures.
+///
+/// Rows are as in [`column()`]; their names stand to the left. The official release paints the same
+/// grid without names and gaps, one file a direction.
+///
+/// # Errors
+/// As [`column()`], and if there is no sample at all.
+pub fn sheet(halves: &[Half<'_>], size: usize, heat: (usize, usize)) -> Result<Rgb8> {
+    let scale = (size / 96).max(1);
+    let gap = (size / 16).max(2);
+    let label = (5 * letters::ADVANCE + 2) * scale;
+    let top = letters::LINE * scale;
+    let width_of = |half: &Half<'_>| {
+        let columns = half.train.len() + half.test.len();
+        let gap = if half.train.is_empty() || half.test.is_empty() { 0 } else { gap };
+        label + columns * size + gap
+    };
+    if halves.iter().all(|half| half.train.is_empty() && half.test.is_empty()) {
+        return Err(Error::new("a sample sheet needs a picture"));
+    }
+    let gaps = 2 * gap * (halves.len() - 1);
+    let width = halves.iter().map(width_of).sum::<usize>() + gaps;
+    let mut sheet = Rgb8::filled(width, top + 7 * size, WHITE);
+    let mut x = 0;
+    for half in halves {
+        for (row, name) in row_names(half).iter().enumerate() {
+            let lines = name.len() * letters::LINE * scale;
+            let mut y = top + row * size + size.saturating_sub(lines) / 2;
+            for line in name {
+                letters::write(&mut sheet, line, x + scale, y, scale);
+                y += letters::LINE * scale;
+            }
+        }
+        let mut at = x + label;
+        for (name, samples) in [("train", &half.train), ("test", &half.test)] {
+            if name == "test" && !half.train.is_empty() {
+                at += gap;
+            }
+            if name.len() * letters::ADVANCE * scale <= samples.len() * size {
+                letters::write(&mut sheet, name, at + scale, scale, scale);
+            }
+            for sample in samples {
+                sheet.paste(&column(sample, size, heat)?, at, top);
+                at += size;
+            }
+        }
+        x += width_of(half) + 2 * gap;
+    }
+    Ok(sheet)
+}
+
+const WHITE: [u8; 3] = [255; 3];
+
+/// The names of the seven rows, each in lines.
+fn row_names(half: &Half<'_>) -> [Vec<String>; 7] {
+    let (a, b) = (half.source, half.target);
+    let passes = [format!("{a}2{a}"), format!("{a}2{b}"), format!("{a}2{b}2{a}")];
+    let [identity, translation, cycle] = passes;
+    let heat = |pass: &str| vec![pass.to_owned(), "heat".to_owned()];
+    [
+        vec![a.to_string()],
+        heat(&identity),
+        vec![identity],
+        heat(&translation),
+        vec![translation],
+        heat(&cycle),
+        vec![cycle],
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::testing::noise;
+    use crate::data::to_input;
+    use crate::report::heatmap;
+
+    struct Sample {
+        pictures: [Vec<f32>; 4],
+        maps: [Vec<f32>; 3],
+    }
+
+    impl Sample {
+        fn new(size: usize, seed: u32) -> Self {
+            let picture = |i| to_input(&noise(size, size, seed + i), size);
+            let map = |i: u32| (0..size * size / 16).map(|k| ((k as u32 * (i + 3)) % 17) as f32).collect();
+            Self { pictures: [0, 1, 2, 3].map(picture), maps: [0, 1, 2].map(map) }
+        }
+
+        fn column(&self) -> Column<'_> {
+            let [real, outputs @ ..] = &self.pictures;
+            Column {
+                real,
+                outputs: outputs.each_ref().map(Vec::as_slice),
+                heatmaps: self.maps.each_ref().map(Vec::as_slice),
+            }
+        }
+    }
+
+    /// The part of a picture at (`x`, `y`).
+    fn part(rgb: &Rgb8, x: usize, y: usize, size: usize) -> Rgb8 {
+        let rows = (y..y + size).flat_map(|y| rgb.row(y)[x * 3..(x + size) * 3].to_vec());
+        Rgb8::new(size, size, rows.collect()).unwrap()
+    }
+
+    #[test]
+    fn a_column_has_its_seven_pictures_in_order() {
+        let sample = Sample::new(16, 1);
+        let column = column(&sample.column(), 16, (4, 4)).unwrap();
+        assert_eq!((column.width(), column.height()), (16, 112));
+        for (row, seed) in [(0, 1), (2, 2), (4, 3), (6, 4)] {
+            assert_eq!(part(&column, 0, row * 16, 16), noise(16, 16, seed));
+        }
+        for (i, map) in sample.maps.iter().enumerate() {
+            let want = heatmap(map, 4, 4, 16).unwrap();
+            assert_eq!(part(&column, 0, (2 * i + 1) * 16, 16), want);
+        }
+    }
+
+    #[test]
+    fn a_sheet_has_all_columns_and_nothing_else_in_colour() {
+        let samples: Vec<_> = (0..5).map(|i| Sample::new(16, 10 * i)).collect();
+        let columns: Vec<_> = samples.iter().map(Sample::column).collect();
+        let halves = [
+            Half { source: 'A', target: 'B', train: columns[..2].to_vec(), test: columns[2..3].to_vec() },
+            Half { source: 'B', target: 'A', train: columns[3..4].to_vec(), test: columns[4..].to_vec() },
+        ];
+        let sheet = sheet(&halves, 16, (4, 4)).unwrap();
+        // Names are 32 wide and 10 high; gaps 2 between train and test, 4 between directions.
+        assert_eq!((sheet.width(), sheet.height()), (32 + 50 + 4 + 32 + 34, 10 + 112));
+        let places = [32, 48, 66, 118, 136];
+        for (sample, x) in columns.iter().zip(places) {
+            let want = column(sample, 16, (4, 4)).unwrap();
+            for row in 0..7 {
+                assert_eq!(part(&sheet, x, 10 + row * 16, 16), part(&want, 0, row * 16, 16));
+            }
+        }
+        for y in 0..sheet.height() {
+            for (x, pixel) in sheet.row(y).chunks_exact(3).enumerate() {
+                let covered = y >= 10 && places.iter().any(|p| (*p..p + 16).contains(&x));
+                assert!(covered || pixel == [0; 3] || pixel == [255; 3]);
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_named_by_direction() {
+        let half = Half { source: 'B', target: 'A', train: vec![], test: vec![] };
+        let names: Vec<String> = row_names(&half).iter().map(|lines| lines.join(" ")).collect();
+        assert_eq!(names.join(", "), "B, B2B heat, B2B, B2A heat, B2A, B2A2B heat, B2A2B");
+    }
+
+    #[test]
+    fn wrong_shapes_and_empty_sheets_are_errors() {
+        let sample = Sample::new(16, 1);
+        assert!(column(&sample.column(), 16, (4, 5)).is_err());
+        assert!(column(&sample.column(), 17, (4, 4)).is_err());
+        let half = Half { source: 'A', target: 'B', train: vec![], test: vec![] };
+        assert!(sheet(&[half], 16, (4, 4)).is_err());
+        assert!(sheet(&[], 16, (4, 4)).is_err());
+        let half = Half { source: 'A', target: 'B', train: vec![], test: vec![sample.column()] };
+        assert_eq!(sheet(&[half], 16, (4, 4)).unwrap().width(), 32 + 16);
+    }
+}

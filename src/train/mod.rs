@@ -1,0 +1,16 @@
+//! Training: where everything lies in memory, the recorded iteration, and what runs it.
+
+pub mod checkpoint;
+mod losses;
+mod model;
+pub mod run;
+mod step;
+mod trainer;
+
+pub use losses::{LOSS_NAMES, Losses};
+pub use model::{Group, Model, Slot};
+pub use step::apply as apply_activation;
+pub use step::{
+    DOutput, GOutput, Recording, SheetOutputs, StepOutputs, record_sheet, record_step, record_translate,
+};
+pub use trainer::{Inference, Trainer, check_memory};

@@ -1,0 +1,363 @@
+//! Runs the recorded programs on a device and moves what goes in and out.
+
+use std::sync::Arc;
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use super::losses::{Losses, TERMS};
+use super::model::{Model, Slot};
+use super::step::{
+    GOutput, Recording, SheetOutputs, StepOutputs, record_sheet, record_step, record_translate,
+};
+use crate::device::{Allocation, Device, Prepared, Program, Space};
+use crate::nn::Config;
+use crate::tape::{LowerOptions, Planned, StateView, Value, plan, plan_with};
+use crate::{Error, Result};
+
+/// A loaded program with where its values are.
+struct Loaded {
+    planned: Planned,
+    prepared: Prepared,
+    arena: Allocation,
+}
+
+/// The memory of a run and the means to move tensors in and out of it.
+struct Memory {
+    device: Box<dyn Device>,
+    model: Model,
+    state: Allocation,
+}
+
+/// Refuses a run that does not fit the device's memory, before anything is allocated.
+///
+/// # Errors
+/// Says how much is needed, for what, and how much there is.
+pub fn check_memory(device: &dyn Device, model: &Model, programs: &[&Program]) -> Result<()> {
+    let arenas: u64 = programs.iter().map(|p| p.arena_bytes).sum();
+    let (needed, free) = (model.layout.bytes() + arenas, device.memory()?.free);
+    if needed <= free {
+        return Ok(());
+    }
+    let gib = |b: u64| format!("{:.2} GiB", b as f64 / f64::from(1 << 30));
+    Err(Error::new(format!(
+        "{} has {} of memory free, but this run needs {} ({} for weights, gradients and moments, {} for activations)",
+        device.describe(),
+        gib(free),
+        gib(needed),
+        gib(model.layout.bytes()),
+        gib(arenas),
+    ))
+    .hint("try --light, a smaller --size, --ch or --batch-size"))
+}
+
+fn bytes_of(data: &[f32]) -> &[u8] {
+    bytemuck::cast_slice(data)
+}
+
+impl Memory {
+    /// Allocates the state and writes zeros wherever a kernel may read before anything was written:
+    /// moments, gradients and the gaps between tensors.
+    fn new(mut device: Box<dyn Device>, model: Model) -> Result<Self> {
+        let state = device.allocate(model.layout.bytes())?;
+        let zeros = vec![0u8; 1 << 20];
+        for (name, offset, bytes) in model.layout.buffers() {
+            if name.contains("pictures") || name == "loss terms" || name == "schedule" {
+                continue; // written by the host or the step before anyone reads it
+            }
+            let mut at = 0;
+            while at < bytes {
+                let n = (bytes - at).min(zeros.len() as u64);
+                device.upload(state, offset + at, &zeros[..n as usize])?;
+                at += n;
+            }
+        }
+        Ok(Self { device, model, state })
+    }
+
+    fn load(&mut self, planned: Planned) -> Result<Loaded> {
+        let arena = self.device.allocate(planned.program.arena_bytes.max(1))?;
+        let prepared = self.device.prepare(Arc::new(planned.program.clone()), self.state, arena)?;
+        Ok(Loaded { planned, prepared, arena })
+    }
+
+    fn write(&mut self, view: StateView, data: &[f32]) -> Result<()> {
+        let offset = self.model.layout.offset(view);
+        self.device.upload(self.state, offset, bytes_of(data))
+    }
+
+    fn set(&mut self, net: &str, key: &str, slot: Slot, file: &[f32]) -> Result<()> {
+        let (offset, spec) = self.model.locate(net, key, slot)?;
+        if file.len() != spec.len() {
+            return Err(Error::new(format!(
+                "{net}/{key} has {} elements, the model's has {}",
+                file.len(),
+                spec.len()
+            )));
+        }
+        let data = spec.to_device(file);
+        self.device.upload(self.state, offset, bytes_of(&data))
+    }
+
+    fn get(&mut self, net: &str, key: &str, slot: Slot) -> Result<Vec<f32>> {
+        let (offset, spec) = self.model.locate(net, key, slot)?;
+        let spec = spec.clone();
+        let mut data = vec![0f32; spec.len()];
+        self.device.download(self.state, offset, bytemuck::cast_slice_mut(&mut data))?;
+        Ok(spec.to_file(&data))
+    }
+
+    fn read(&mut self, loaded: &Loaded, v: Value) -> Result<Vec<f32>> {
+        let &(space, offset, bytes) = loaded
+            .planned
+            .locations
+            .get(&v)
+            .ok_or_else(|| Error::new("a value was read that the program does not keep"))?;
+        let from = if space == Space::State { self.state } else { loaded.arena };
+        let mut data = vec![0f32; bytes as usize / 4];
+        self.device.download(from, offset, bytemuck::cast_slice_mut(&mut data))?;
+        Ok(data)
+    }
+}
+
+/// By direction the pictures to translate and the pictures to keep: (A, B), (B, A).
+fn pair(a: &[f32], b: &[f32]) -> Vec<f32> {
+    [a, b, b, a].concat()
+}
+
+/// A training run on a device: weights, moments, and the step's program.
+pub struct Trainer {
+    memory: Memory,
+    batch: usize,
+    step: Loaded,
+    outputs: StepOutputs,
+    sheet: Option<(Loaded, SheetOutputs, usize)>,
+}
+
+impl Trainer {
+    /// Plans and loads the step for batches of `batch` pictures, and for sample sheets of
+    /// `sheet_pictures` pictures of each domain (0 for none). All weights are zero until they are set.
+    ///
+    /// # Errors
+    /// When the configuration makes no network, or the device has too little memory.
+    pub fn new(
+        device: Box<dyn Device>,
+        cfg: &Config,
+        batch: usize,
+        sheet_pictures: usize,
+        recording: Recording,
+    ) -> Result<Self> {
+        Self::with_options(device, cfg, batch, sheet_pictures, recording, LowerOptions::default())
+    }
+
+    /// As [`Self::new`], with the kernel variants chosen.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_options(
+        device: Box<dyn Device>,
+        cfg: &Config,
+        batch: usize,
+        sheet_pictures: usize,
+        recording: Recording,
+        options: LowerOptions,
+    ) -> Result<Self> {
+        cfg.check()?;
+        let mut model = Model::for_training(cfg);
+        let (tape, outputs) = record_step(&mut model, batch, recording);
+        let sheet_tape = (sheet_pictures > 0).then(|| record_sheet(&mut model, sheet_pictures));
+        let step = plan_with("training step", &tape, &model.layout, options)?;
+        let sheet = match &sheet_tape {
+            Some((tape, outputs)) => {
+                Some((plan_with("sample sheet", tape, &model.layout, options)?, *outputs))
+            }
+            None => None,
+        };
+        let mut programs = vec![&step.program];
+        programs.extend(sheet.iter().map(|s| &s.0.program));
+        check_memory(&*device, &model, &programs)?;
+        let mut memory = Memory::new(device, model)?;
+        let step = memory.load(step)?;
+        let sheet = match sheet {
+            Some((planned, outputs)) => Some((memory.load(planned)?, outputs, sheet_pictures)),
+            None => None,
+        };
+        Ok(Self { memory, batch, step, outputs, sheet })
+    }
+
+    /// The layout and configuration.
+    pub fn model(&self) -> &Model {
+        &self.memory.model
+    }
+
+    /// The device.
+    pub fn device(&mut self) -> &mut dyn Device {
+        &mut *self.memory.device
+    }
+
+    /// The step's program.
+    pub fn program(&self) -> &Program {
+        &self.step.planned.program
+    }
+
+    /// Values of the step the host may read.
+    pub fn outputs(&self) -> &StepOutputs {
+        &self.outputs
+    }
+
+    /// Draws all weights and spectral vectors from the seed, network by network in the official order.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn initialise(&mut self, seed: u64) -> Result<()> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(INIT_STREAM);
+        let names: Vec<(&'static str, String)> =
+            self.model().tensors().into_iter().map(|(net, key, _)| (net, key.to_owned())).collect();
+        for (net, key) in names {
+            let values = self.model().locate(net, &key, Slot::Weight)?.1.initial(&mut rng);
+            self.set(net, &key, Slot::Weight, &values)?;
+        }
+        Ok(())
+    }
+
+    /// Writes one network's tensor, given in the file's order.
+    ///
+    /// # Errors
+    /// When there is no such tensor, or its size differs.
+    pub fn set(&mut self, net: &str, key: &str, slot: Slot, file: &[f32]) -> Result<()> {
+        self.memory.set(net, key, slot, file)
+    }
+
+    /// Reads one network's tensor in the file's order.
+    ///
+    /// # Errors
+    /// When there is no such tensor.
+    pub fn get(&mut self, net: &str, key: &str, slot: Slot) -> Result<Vec<f32>> {
+        self.memory.get(net, key, slot)
+    }
+
+    /// Reads a kept value of the step as the device has it: `[D, N, H, W, C]`.
+    ///
+    /// # Errors
+    /// When the step does not keep it.
+    pub fn read(&mut self, v: Value) -> Result<Vec<f32>> {
+        self.memory.read(&self.step, v)
+    }
+
+    /// Starts iteration `step` (from 1) on the batches `a` and `b`, `[N, S, S, 3]` in [-1, 1].
+    ///
+    /// # Errors
+    /// When a batch has not the planned size, or the device fails.
+    pub fn step(&mut self, step: u64, a: &[f32], b: &[f32]) -> Result<()> {
+        let cfg = &self.memory.model.cfg;
+        let expected = self.batch * cfg.img_size * cfg.img_size * 3;
+        if a.len() != expected || b.len() != expected {
+            return Err(Error::new(format!(
+                "batches of {} and {} values, but the step was planned for {expected}",
+                a.len(),
+                b.len()
+            )));
+        }
+        let t = step as f64;
+        let schedule = [
+            (cfg.lr_at(step) / (1.0 - cfg.beta1.powf(t))) as f32,
+            (1.0 / (1.0 - cfg.beta2.powf(t)).sqrt()) as f32,
+        ];
+        let offset = self.memory.model.schedule_offset();
+        self.memory.device.upload(self.memory.state, offset, bytes_of(&schedule))?;
+        self.memory.write(self.outputs.pair, &pair(a, b))?;
+        self.memory.device.run(self.step.prepared)
+    }
+
+    /// The loss terms of the latest step; waits for it.
+    ///
+    /// # Errors
+    /// When the step failed.
+    pub fn losses(&mut self) -> Result<Losses> {
+        let mut terms = [0f32; TERMS];
+        let offset = self.memory.model.terms_offset();
+        self.memory.device.download(self.memory.state, offset, bytemuck::cast_slice_mut(&mut terms))?;
+        Ok(Losses::from_terms(&terms, &self.memory.model.cfg))
+    }
+
+    /// Runs the sample sheet's passes over `n` pictures of each domain and returns, read back:
+    /// (first image, first heatmap, cycle image, cycle heatmap), see [`SheetOutputs`].
+    ///
+    /// # Errors
+    /// When the trainer has no sheet, or the pictures' number differs from the planned one.
+    pub fn sheet(&mut self, a: &[f32], b: &[f32]) -> Result<[Vec<f32>; 4]> {
+        let Some((loaded, outputs, n)) = &self.sheet else {
+            return Err(Error::new("this run was planned without sample sheets"));
+        };
+        let expected = n * self.memory.model.cfg.img_size.pow(2) * 3;
+        if a.len() != expected || b.len() != expected {
+            return Err(Error::new(format!("a sample sheet takes {n} pictures of each domain")));
+        }
+        self.memory.write(outputs.pair, &pair(a, b))?;
+        self.memory.device.run(loaded.prepared)?;
+        Ok([
+            self.memory.read(loaded, outputs.first.image)?,
+            self.memory.read(loaded, outputs.first.heatmap)?,
+            self.memory.read(loaded, outputs.cycle.image)?,
+            self.memory.read(loaded, outputs.cycle.heatmap)?,
+        ])
+    }
+}
+
+/// ChaCha stream of the initial weights; the data order has its own.
+const INIT_STREAM: u64 = 1;
+
+/// One generator on a device, for translating pictures.
+pub struct Inference {
+    memory: Memory,
+    loaded: Loaded,
+    input: StateView,
+    output: GOutput,
+    batch: usize,
+}
+
+impl Inference {
+    /// Plans and loads a generator pass over `batch` pictures; direction 0 is A to B.
+    ///
+    /// # Errors
+    /// When the device has too little memory.
+    pub fn new(device: Box<dyn Device>, cfg: &Config, direction: usize, batch: usize) -> Result<Self> {
+        let mut model = Model::for_inference(cfg);
+        let (tape, input, output) = record_translate(&mut model, direction, batch);
+        let planned = plan("translate", &tape, &model.layout)?;
+        check_memory(&*device, &model, &[&planned.program])?;
+        let mut memory = Memory::new(device, model)?;
+        let loaded = memory.load(planned)?;
+        Ok(Self { memory, loaded, input, output, batch })
+    }
+
+    /// The layout and configuration.
+    pub fn model(&self) -> &Model {
+        &self.memory.model
+    }
+
+    /// Writes one tensor of a generator, given in the file's order.
+    ///
+    /// # Errors
+    /// When there is no such tensor, or its size differs.
+    pub fn set(&mut self, net: &str, key: &str, file: &[f32]) -> Result<()> {
+        self.memory.set(net, key, Slot::Weight, file)
+    }
+
+    /// Translates a batch `[N, S, S, 3]`: pictures `[N, S, S, 3]` and heatmaps `[N, S/4, S/4]`.
+    ///
+    /// # Errors
+    /// When the batch has not the planned size, or the device fails.
+    pub fn translate(&mut self, x: &[f32]) -> Result<(Vec<f32>, Vec<f32>)> {
+        let expected = self.batch * self.memory.model.cfg.img_size.pow(2) * 3;
+        if x.len() != expected {
+            return Err(Error::new(format!("a batch of {} values, but {expected} were planned", x.len())));
+        }
+        self.memory.write(self.input, x)?;
+        self.memory.device.run(self.loaded.prepared)?;
+        let image = self.memory.read(&self.loaded, self.output.image)?;
+        let heatmap = self.memory.read(&self.loaded, self.output.heatmap)?;
+        Ok((image, heatmap))
+    }
+}
