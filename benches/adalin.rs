@@ -1,0 +1,63 @@
+//! Forward and backward of every rung under criterion. With a GPU it is device time by events; without one
+//! the emulator runs a small shape, and what is measured is the emulator's own time, named so.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use ugatit::bench::adalin::case::{Case, Inputs, Kind, Part};
+use ugatit::bench::adalin::graph_time;
+use ugatit::device::Device;
+use ugatit::device::cuda::Cuda;
+use ugatit::device::emulator::{Emulator, Options};
+use ugatit::tape::NormRung;
+use ugatit::tensor::{DType, Shape};
+
+fn norms(c: &mut Criterion) {
+    let mut gpu = Cuda::open(0).ok();
+    let shape = if gpu.is_some() { Shape::new(1, 1, 64, 64, 256) } else { Shape::new(1, 1, 16, 16, 64) };
+    let what = if gpu.is_some() { "adalin" } else { "adalin (emulator's own time, not a GPU's)" };
+    let mut group = c.benchmark_group(what);
+    group.sample_size(10).measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(300));
+    for rung in NormRung::ALL {
+        for (name, part) in [("forward", Part::Forward), ("backward", Part::Backward)] {
+            let case = Case::new(Kind::AdaLin, rung, DType::F32, shape);
+            let built = case.build().expect("a valid case");
+            group.bench_function(format!("{rung} {name}"), |b| match &mut gpu {
+                Some(gpu) => b.iter_custom(|passes| {
+                    let mut left = passes as usize;
+                    let mut total = 0.0;
+                    while left > 0 {
+                        let now = left.min(256);
+                        total += graph_time(gpu, &built, part, now).expect("the GPU runs it");
+                        left -= now;
+                    }
+                    Duration::from_secs_f64(total / 1e6)
+                }),
+                None => {
+                    let mut emulator = Emulator::new(Options::default());
+                    let (state, arena) = built.allocate(&mut emulator, 1).expect("memory");
+                    let inputs = Inputs::random(&case, 0.5, 1.0, 1);
+                    built.upload(&mut emulator, state, 1, &inputs).expect("upload");
+                    let both = Arc::new(built.program(Part::Both, 1, 1));
+                    let both = emulator.prepare(both, state, arena).expect("prepare");
+                    emulator.run(both).expect("run");
+                    let one = Arc::new(built.program(part, 1, 1));
+                    let one = emulator.prepare(one, state, arena).expect("prepare");
+                    b.iter_custom(|passes| {
+                        let start = Instant::now();
+                        for _ in 0..passes {
+                            emulator.run(one).expect("run");
+                            emulator.synchronize().expect("run");
+                        }
+                        start.elapsed()
+                    });
+                }
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, norms);
+criterion_main!(benches);

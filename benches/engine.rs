@@ -1,0 +1,134 @@
+//! Convolutions and whole training steps, on the emulator or, with `UGATIT_DEVICE=cuda`, on a GPU.
+//!
+//! On a GPU the times are the device's own, by events around a graph launch. On the emulator they are wall
+//! time, with the warp-instructions a second as throughput: a figure of the emulator, not of any GPU.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use criterion::{
+    BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
+};
+use ugatit::Result;
+use ugatit::device::emulator::{Emulator, Options};
+use ugatit::device::{Device, Prepared, select};
+use ugatit::nn::Config;
+use ugatit::tape::{Activation, ConvRung, LowerOptions, Seed, StateLayout, StateView, Tape, plan_with};
+use ugatit::tensor::Shape;
+use ugatit::train::{Recording, Trainer};
+
+fn on_gpu() -> bool {
+    matches!(select::Choice::from_env(), Ok(Some(select::Choice::Cuda(_))))
+}
+
+/// One run: device time where the device has a clock, else wall time.
+fn timed(device: &mut dyn Device, mut run: impl FnMut(&mut dyn Device) -> Result<()>) -> Duration {
+    let start = Instant::now();
+    run(device).expect("runs");
+    device.synchronize().expect("runs");
+    let wall = start.elapsed();
+    match device.elapsed_ms().expect("has run") {
+        Some(ms) => Duration::from_secs_f64(ms / 1e3),
+        None => wall,
+    }
+}
+
+/// Forward, dgrad and wgrad of one convolution.
+fn conv(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, s: Shape, co: usize, k: usize, rung: ConvRung) {
+    let mut layout = StateLayout::default();
+    let mut tape = Tape::new();
+    let mut add = |tape: &mut Tape, name: &str, s: Shape| {
+        let view = StateView { buffer: layout.add(name, 4 * s.len() as u64), offset: 0 };
+        tape.state(name, s, view)
+    };
+    let w = Shape::new(s.d, k, k, s.c, co);
+    let o = Shape { h: s.h - k + 1, w: s.w - k + 1, c: co, ..s };
+    let [x, dx] = ["x", "dx"].map(|n| add(&mut tape, n, s));
+    let [weight, dweight] = ["w", "dw"].map(|n| add(&mut tape, n, w));
+    let dy = add(&mut tape, "dy", o);
+    let y = tape.conv("y", x, weight, None, None, 1, Activation::None);
+    tape.keep(y);
+    tape.backward(&[Seed::Upstream(y, dy)], &[(x, dx), (weight, dweight)]);
+    let planned =
+        plan_with(name, &tape, &layout, LowerOptions { conv: rung, ..Default::default() }).expect("plans");
+    let data: Vec<f32> = (0..layout.bytes() as usize / 4)
+        .map(|i| ((i * 2_654_435_761) % 1009) as f32 / 1009.0 - 0.5)
+        .collect();
+
+    let program = Arc::new(planned.program);
+    let ready = |device: &mut dyn Device| -> Prepared {
+        let state = device.allocate(layout.bytes()).expect("memory");
+        let arena = device.allocate(program.arena_bytes.max(1)).expect("memory");
+        device.upload(state, 0, bytemuck::cast_slice(&data)).expect("uploads");
+        device.prepare(program.clone(), state, arena).expect("prepares")
+    };
+    if on_gpu() {
+        let mut device = select::open(select::Choice::Cuda(None)).expect("a GPU").0;
+        let prepared = ready(&mut *device);
+        let flops: u64 = program.launches.iter().map(|l| l.flops).sum();
+        group.throughput(Throughput::Elements(flops));
+        group.bench_function(name, |b| {
+            b.iter_custom(|n| (0..n).map(|_| timed(&mut *device, |d| d.run(prepared))).sum());
+        });
+    } else {
+        let mut device = Emulator::new(Options { threads: 1, ..Options::default() });
+        let prepared = ready(&mut device);
+        device.run(prepared).expect("runs");
+        group.throughput(Throughput::Elements(device.executed()));
+        group.bench_function(format!("{name}, warp-instructions on one core"), |b| {
+            b.iter(|| device.run(prepared).expect("runs"));
+        });
+    }
+}
+
+fn convolutions(c: &mut Criterion) {
+    let mut group = c.benchmark_group("conv");
+    group.sample_size(10);
+    let (s, co) = if on_gpu() {
+        (Shape::new(2, 2, 66, 66, 256), 256) // a residual block's, two images a direction
+    } else {
+        (Shape::new(1, 1, 34, 34, 32), 32)
+    };
+    conv(&mut group, "1_direct", s, co, 3, ConvRung::Direct);
+    conv(&mut group, "2_implicit_gemm", s, co, 3, ConvRung::ImplicitGemm);
+    group.finish();
+}
+
+fn training_step(c: &mut Criterion) {
+    let mut group = c.benchmark_group("training step");
+    group.sample_size(10);
+    let gpu = on_gpu();
+    let cfg = if gpu {
+        Config { light: true, ..Config::default() }
+    } else {
+        Config { light: true, img_size: 32, ch: 8, n_res: 2, n_dis: 4, ..Config::default() }
+    };
+    let device = select::open(if gpu { select::Choice::Cuda(None) } else { select::Choice::Emulator })
+        .expect("a device")
+        .0;
+    let mut trainer = Trainer::new(device, &cfg, 1, 0, Recording::default()).expect("plans");
+    trainer.initialise(1).expect("initialises");
+    let picture: Vec<f32> =
+        (0..cfg.img_size.pow(2) * 3).map(|i| ((i * 7919) % 511) as f32 / 255.5 - 1.0).collect();
+    let mut step = 0;
+    let name = format!("{} px, ch {}, n_res {}, light", cfg.img_size, cfg.ch, cfg.n_res);
+    group.bench_function(name, |b| {
+        b.iter_custom(|n| {
+            let mut total = Duration::ZERO;
+            for _ in 0..n {
+                step += 1;
+                let start = Instant::now();
+                trainer.step(step, &picture, &picture).expect("runs");
+                trainer.device().synchronize().expect("runs");
+                let wall = start.elapsed();
+                let device_ms = trainer.device().elapsed_ms().expect("has run");
+                total += device_ms.map_or(wall, |ms| Duration::from_secs_f64(ms / 1e3));
+            }
+            total
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, convolutions, training_step);
+criterion_main!(benches);

@@ -1,0 +1,540 @@
+//! One case of the benchmark: a layer, a rung and an element type, as programs a device runs.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use half::{bf16, f16};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::reference::Outputs;
+use crate::device::{Allocation, Arg, BUFFER_ALIGN, Buffer, BufferRef, Device, Launch, Program, Space};
+use crate::kernels;
+use crate::tape::norm::{self, NormRung};
+use crate::tape::{Activation, plan};
+use crate::tensor::{DType, Shape};
+use crate::{Error, Result};
+
+/// A member of the family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// AdaLIN: gamma and beta of each image, from the network.
+    AdaLin,
+    /// ILN: its own gamma and beta.
+    Iln,
+    /// Instance norm without parameters.
+    Instance,
+}
+
+impl Kind {
+    /// Its name, as options take it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::AdaLin => "adalin",
+            Kind::Iln => "iln",
+            Kind::Instance => "in",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Kind {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        [Kind::AdaLin, Kind::Iln, Kind::Instance]
+            .into_iter()
+            .find(|k| k.name() == text)
+            .ok_or_else(|| Error::new(format!("unknown kind '{text}'")).hint("kinds are adalin, iln, in"))
+    }
+}
+
+/// What an element type is called.
+pub fn dtype_name(dtype: DType) -> &'static str {
+    match dtype {
+        DType::F32 => "f32",
+        DType::F16 => "f16",
+        DType::Bf16 => "bf16",
+        DType::I32 => "i32",
+    }
+}
+
+/// A layer in one rung and one element type.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Case {
+    /// Which norm.
+    pub kind: Kind,
+    /// Which kernels.
+    pub rung: NormRung,
+    /// Of input, output and their gradients.
+    pub dtype: DType,
+    /// Of the input.
+    pub shape: Shape,
+    /// Behind the norm.
+    pub act: Activation,
+    /// Whether a residual is added.
+    pub residual: bool,
+    /// Padding and up-sampling of the output; [`NormRung::Network`] only.
+    pub padded: Option<(usize, usize)>,
+}
+
+impl Case {
+    /// A norm and nothing else.
+    pub fn new(kind: Kind, rung: NormRung, dtype: DType, shape: Shape) -> Self {
+        Self { kind, rung, dtype, shape, act: Activation::None, residual: false, padded: None }
+    }
+
+    /// Images for each row of gamma and beta.
+    pub fn images_per_affine(&self) -> usize {
+        if self.kind == Kind::Iln { self.shape.n } else { 1 }
+    }
+
+    /// The activation's slope below 0.
+    pub fn negative_slope(&self) -> f64 {
+        match self.act {
+            Activation::Relu => 0.0,
+            Activation::LeakyRelu => f64::from(0.2f32),
+            _ => 1.0,
+        }
+    }
+
+    /// In words.
+    pub fn describe(&self) -> String {
+        let s = self.shape;
+        let (kind, rung, dtype) = (self.kind, self.rung, dtype_name(self.dtype));
+        format!("{kind} {rung} {dtype} {}x{}x{}x{}", s.images(), s.h, s.w, s.c)
+    }
+
+    /// Elements of the output, padded or not.
+    pub fn output_len(&self) -> usize {
+        let s = self.shape;
+        let (pad, up) = self.padded.unwrap_or((0, 1));
+        s.images() * (s.h * up + 2 * pad) * (s.w * up + 2 * pad) * s.c
+    }
+
+    /// Fewest bytes the forward pass can move between memory and chip: the input in, the output out,
+    /// the residual in.
+    pub fn least_forward(&self) -> u64 {
+        let reads = self.shape.len() * if self.residual { 2 } else { 1 };
+        (reads + self.output_len()) as u64 * self.dtype.bytes()
+    }
+
+    /// Fewest bytes of the backward pass: output gradient and input in, input gradient out.
+    pub fn least_backward(&self) -> u64 {
+        3 * self.shape.len() as u64 * self.dtype.bytes()
+    }
+
+    /// Makes the launches and lays out their memory.
+    ///
+    /// # Errors
+    /// When the rung cannot do it; see [`norm::forward`].
+    pub fn build(&self) -> Result<Built> {
+        let (s, affine) = (self.shape, self.kind != Kind::Instance);
+        if s.is_empty() || s.pixels() < 2 {
+            return Err(Error::new(format!("{}: a norm needs two pixels or more", self.describe())));
+        }
+        if s.len() > i32::MAX as usize {
+            return Err(Error::new(format!("{}: more than 2147483647 elements", self.describe())));
+        }
+        let mut b = Builder { built: Built::new(*self), label: self.describe() };
+        let wide = self.dtype.bytes();
+        let tensor = s.len() as u64 * wide;
+        let (rows, per) = (s.images() / self.images_per_affine(), s.c as u64 * 4);
+        let mut optional = |name: &'static str, bytes: u64, wanted: bool| {
+            if wanted { b.state(name, bytes) } else { Arg::Null }
+        };
+        let x = optional("x", tensor, true);
+        let dy = optional("dy", tensor, true);
+        let residual = optional("residual", tensor, self.residual);
+        let rho = optional("rho", s.d as u64 * per, affine);
+        let gamma = optional("gamma", rows as u64 * per, affine);
+        let beta = optional("beta", rows as u64 * per, affine);
+        let out = optional("out", self.output_len() as u64 * wide, true);
+        let dx = optional("dx", tensor, true);
+        let drho = optional("drho", s.d as u64 * per, affine);
+        let dgamma = optional("dgamma", rows as u64 * per, affine);
+        let dbeta = optional("dbeta", rows as u64 * per, affine);
+        let stats = optional("stats", s.images() as u64 * per * 2, true);
+        let layer_stats = optional("layer_stats", s.images() as u64 * 8, affine);
+        let params = affine.then_some(norm::Params { rho, gamma, beta });
+        let layer = norm::Layer {
+            shape: s,
+            dtype: self.dtype,
+            images_per_affine: self.images_per_affine(),
+            act: self.act,
+        };
+        let padded = self.padded.map(|(pad, up)| norm::Padded { to: out, pad, up });
+        let forward = norm::Forward {
+            out: if padded.is_some() { Arg::Null } else { out },
+            inp: x,
+            params,
+            residual,
+            stats,
+            layer_stats,
+            padded,
+        };
+        let saved = norm::forward(&mut b, &layer, self.rung, &forward)?;
+        b.built.split = b.built.launches.len();
+        let backward = norm::Backward {
+            dout: dy,
+            inp: x,
+            dinp: dx,
+            params: params.zip(affine.then_some(norm::Params { rho: drho, gamma: dgamma, beta: dbeta })),
+            stats,
+            layer_stats,
+            accumulate: false,
+            accumulate_affine: false,
+            accumulate_rho: false,
+        };
+        norm::backward(&mut b, &layer, self.rung, &backward, &saved)?;
+        b.built.finish()
+    }
+}
+
+/// What goes in. `x`, `dy` and `residual` are exact in the case's element type.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Inputs {
+    /// `[D, N, H, W, C]`.
+    pub x: Vec<f32>,
+    /// Upstream gradient.
+    pub dy: Vec<f32>,
+    /// Empty where there is none.
+    pub residual: Vec<f32>,
+    /// `[D, C]`; empty for an instance norm.
+    pub rho: Vec<f32>,
+    /// `[rows, C]`.
+    pub gamma: Vec<f32>,
+    /// `[rows, C]`.
+    pub beta: Vec<f32>,
+}
+
+impl Inputs {
+    /// Random ones: each channel about `offset` plus a mean of its own, with standard deviation `spread`.
+    pub fn random(case: &Case, offset: f32, spread: f32, seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut draw = |n: usize, low: f32, high: f32| -> Vec<f32> {
+            (0..n).map(|_| low + (high - low) * rng.random::<f32>()).collect()
+        };
+        let (s, affine) = (case.shape, case.kind != Kind::Instance);
+        let width = 1.75 * spread; // of a uniform distribution, for about that deviation
+        let means = draw(s.images() * s.c, offset - spread, offset + spread);
+        let mut x = draw(s.len(), -width, width);
+        for (i, v) in x.iter_mut().enumerate() {
+            *v += means[i / s.image_len() * s.c + i % s.c];
+        }
+        let rows = if affine { s.images() / case.images_per_affine() * s.c } else { 0 };
+        let rho = draw(if affine { s.d * s.c } else { 0 }, 0.0, 1.0);
+        let (gamma, beta) = (draw(rows, 0.5, 1.5), draw(rows, -1.0, 1.0));
+        let dy = draw(s.len(), -1.0, 1.0);
+        let residual = draw(if case.residual { s.len() } else { 0 }, -1.0, 1.0);
+        let inputs = Self { x, dy, residual, rho, gamma, beta };
+        inputs.rounded(case.dtype)
+    }
+
+    /// With the tensors rounded to an element type.
+    pub fn rounded(mut self, dtype: DType) -> Self {
+        for tensor in [&mut self.x, &mut self.dy, &mut self.residual] {
+            *tensor = decode(&encode(tensor, dtype), dtype);
+        }
+        self
+    }
+}
+
+/// Numbers as a device holds them.
+pub fn encode(values: &[f32], dtype: DType) -> Vec<u8> {
+    match dtype {
+        DType::F16 => values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect(),
+        DType::Bf16 => values.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect(),
+        DType::F32 | DType::I32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+    }
+}
+
+/// The other way round.
+pub fn decode(bytes: &[u8], dtype: DType) -> Vec<f32> {
+    let two = |b: &[u8]| [b[0], b[1]];
+    match dtype {
+        DType::F16 => bytes.chunks_exact(2).map(|b| f16::from_le_bytes(two(b)).to_f32()).collect(),
+        DType::Bf16 => bytes.chunks_exact(2).map(|b| bf16::from_le_bytes(two(b)).to_f32()).collect(),
+        DType::F32 | DType::I32 => {
+            bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+        }
+    }
+}
+
+/// Which launches of a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The forward pass.
+    Forward,
+    /// The backward pass, over what an earlier forward pass left.
+    Backward,
+    /// Both.
+    Both,
+}
+
+/// A case's launches and memory.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// What was asked for.
+    pub case: Case,
+    buffers: Vec<Buffer>,
+    launches: Vec<Launch>,
+    /// Launches of the forward pass.
+    pub split: usize,
+    named: HashMap<&'static str, u32>,
+    state_bytes: u64,
+    arena_bytes: u64,
+}
+
+impl Built {
+    fn new(case: Case) -> Self {
+        Self {
+            case,
+            buffers: Vec::new(),
+            launches: Vec::new(),
+            split: 0,
+            named: HashMap::new(),
+            state_bytes: 0,
+            arena_bytes: 0,
+        }
+    }
+
+    fn finish(mut self) -> Result<Self> {
+        // What the backward pass reads of the forward pass stays, so that it can run again.
+        let users = |launches: &[Launch]| -> HashSet<u32> {
+            let of = |arg: &Arg| if let Arg::Buffer(r) = arg { Some(r.buffer) } else { None };
+            launches.iter().flat_map(|l| l.args.iter().filter_map(of)).collect()
+        };
+        let (before, after) = (users(&self.launches[..self.split]), users(&self.launches[self.split..]));
+        let kept = before.intersection(&after).copied().collect();
+        self.arena_bytes = plan::lay_out(&mut self.buffers, &mut self.launches, &kept);
+        for launch in &self.launches {
+            launch.check(&self.buffers)?;
+        }
+        Ok(self)
+    }
+
+    /// The launches of a part.
+    pub fn launches(&self, part: Part) -> &[Launch] {
+        match part {
+            Part::Forward => &self.launches[..self.split],
+            Part::Backward => &self.launches[self.split..],
+            Part::Both => &self.launches,
+        }
+    }
+
+    /// Bytes of a set of buffers.
+    pub fn bytes(&self) -> u64 {
+        self.state_bytes + self.arena_bytes
+    }
+
+    /// The part `repeats` times over, going round `sets` sets of buffers.
+    pub fn program(&self, part: Part, repeats: usize, sets: usize) -> Program {
+        let mut buffers = Vec::with_capacity(sets * self.buffers.len());
+        for set in 0..sets as u64 {
+            buffers.extend(self.buffers.iter().cloned().map(|mut b| {
+                let stride = if b.space == Space::State { self.state_bytes } else { self.arena_bytes };
+                b.offset += set * stride;
+                b
+            }));
+        }
+        let mut launches = Vec::with_capacity(repeats * self.launches(part).len());
+        for repeat in 0..repeats {
+            let first = (repeat % sets * self.buffers.len()) as u32;
+            launches.extend(self.launches(part).iter().cloned().map(|mut launch| {
+                for arg in &mut launch.args {
+                    if let Arg::Buffer(r) = arg {
+                        r.buffer += first;
+                    }
+                }
+                launch.defines.iter_mut().for_each(|b| *b += first);
+                launch
+            }));
+        }
+        Program {
+            name: self.case.describe(),
+            buffers,
+            launches,
+            arena_bytes: self.arena_bytes * sets as u64,
+            state_bytes: self.state_bytes * sets as u64,
+        }
+    }
+
+    /// Memory for so many sets of buffers: state and arena.
+    ///
+    /// # Errors
+    /// When the device has too little.
+    pub fn allocate(&self, device: &mut dyn Device, sets: usize) -> Result<(Allocation, Allocation)> {
+        let state = device.allocate(self.state_bytes * sets as u64)?;
+        Ok((state, device.allocate((self.arena_bytes * sets as u64).max(BUFFER_ALIGN))?))
+    }
+
+    fn place(&self, name: &str) -> Option<&Buffer> {
+        self.named.get(name).map(|&b| &self.buffers[b as usize])
+    }
+
+    /// Uploads the inputs into every set, and zeroes for the counters.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn upload(
+        &self,
+        device: &mut dyn Device,
+        to: Allocation,
+        sets: usize,
+        inputs: &Inputs,
+    ) -> Result<()> {
+        let dtype = self.case.dtype;
+        for (name, values, dtype) in [
+            ("x", &inputs.x, dtype),
+            ("dy", &inputs.dy, dtype),
+            ("residual", &inputs.residual, dtype),
+            ("rho", &inputs.rho, DType::F32),
+            ("gamma", &inputs.gamma, DType::F32),
+            ("beta", &inputs.beta, DType::F32),
+        ] {
+            let Some(b) = self.place(name) else { continue };
+            let bytes = encode(values, dtype);
+            if bytes.len() as u64 != b.bytes {
+                let what = self.case.describe();
+                return Err(Error::new(format!("{what}: {name} has {} bytes, not {}", bytes.len(), b.bytes)));
+            }
+            for set in 0..sets as u64 {
+                device.upload(to, b.offset + set * self.state_bytes, &bytes)?;
+            }
+        }
+        if let Some(b) = self.place("counters") {
+            for set in 0..sets as u64 {
+                device.upload(to, b.offset + set * self.state_bytes, &vec![0; b.bytes as usize])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the first set's results.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn download(&self, device: &mut dyn Device, from: Allocation) -> Result<Outputs> {
+        let mut read = |name: &str, dtype: DType| -> Result<Vec<f64>> {
+            let Some(b) = self.place(name) else { return Ok(Vec::new()) };
+            let mut bytes = vec![0; b.bytes as usize];
+            device.download(from, b.offset, &mut bytes)?;
+            Ok(decode(&bytes, dtype).into_iter().map(f64::from).collect())
+        };
+        Ok(Outputs {
+            out: read("out", self.case.dtype)?,
+            dx: read("dx", self.case.dtype)?,
+            drho: read("drho", DType::F32)?,
+            dgamma: read("dgamma", DType::F32)?,
+            dbeta: read("dbeta", DType::F32)?,
+        })
+    }
+
+    /// Runs both passes once and returns the results.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn run(&self, device: &mut dyn Device, inputs: &Inputs) -> Result<Outputs> {
+        let (state, arena) = self.allocate(device, 1)?;
+        self.upload(device, state, 1, inputs)?;
+        let program = device.prepare(Arc::new(self.program(Part::Both, 1, 1)), state, arena)?;
+        device.run(program)?;
+        device.synchronize()?;
+        let outputs = self.download(device, state)?;
+        device.release(state)?;
+        device.release(arena)?;
+        Ok(outputs)
+    }
+}
+
+/// Largest deviation of the results from the wanted ones, each relative to the largest wanted value of its
+/// tensor; NaN where one of them is. In a 16-bit type drho is taken relative to dgamma where that is larger:
+/// it is the difference of two sums of dgamma's size, whose terms the unfused rungs round.
+pub fn deviation(got: &Outputs, want: &Outputs, dtype: DType) -> [f64; 5] {
+    let largest = |v: &[f64]| v.iter().fold(f64::MIN_POSITIVE, |m, v| m.max(v.abs()));
+    let least_of_rho = if dtype == DType::F32 { 0.0 } else { largest(&want.dgamma) };
+    let tensor = |got: &[f64], want: &[f64], least: f64| {
+        if got.len() != want.len() {
+            return f64::NAN;
+        }
+        let scale = largest(want).max(least);
+        let mut worst = 0.0;
+        for (g, w) in got.iter().zip(want) {
+            let error = (g - w).abs() / scale;
+            // So that a NaN stays.
+            if error.is_nan() || error > worst {
+                worst = error;
+            }
+        }
+        worst
+    };
+    [
+        tensor(&got.out, &want.out, 0.0),
+        tensor(&got.dx, &want.dx, 0.0),
+        tensor(&got.drho, &want.drho, least_of_rho),
+        tensor(&got.dgamma, &want.dgamma, 0.0),
+        tensor(&got.dbeta, &want.dbeta, 0.0),
+    ]
+}
+
+struct Builder {
+    built: Built,
+    label: String,
+}
+
+impl Builder {
+    fn buffer(&mut self, name: String, space: Space, offset: u64, bytes: u64) -> Arg {
+        self.built.buffers.push(Buffer { name, space, offset, bytes });
+        Arg::Buffer(BufferRef { buffer: (self.built.buffers.len() - 1) as u32, offset: 0, bytes })
+    }
+
+    fn state(&mut self, name: &'static str, bytes: u64) -> Arg {
+        let offset = self.built.state_bytes;
+        self.built.state_bytes = (offset + bytes).next_multiple_of(BUFFER_ALIGN);
+        let arg = self.buffer(name.to_owned(), Space::State, offset, bytes);
+        self.built.named.insert(name, (self.built.buffers.len() - 1) as u32);
+        arg
+    }
+}
+
+impl norm::Sink for Builder {
+    fn scratch(&mut self, name: &str, bytes: u64) -> Arg {
+        self.buffer(name.to_owned(), Space::Arena, 0, bytes)
+    }
+
+    fn counters(&mut self, count: usize) -> Result<Arg> {
+        Ok(self.state("counters", count as u64 * 4))
+    }
+
+    fn launch(
+        &mut self,
+        what: &str,
+        kernel: &str,
+        grid: [u32; 3],
+        block: [u32; 3],
+        args: Vec<Arg>,
+        flops: usize,
+    ) -> Result<()> {
+        let bytes = |arg: &Arg| if let Arg::Buffer(r) = arg { r.bytes } else { 0 };
+        self.built.launches.push(Launch {
+            kernel: kernels::find(kernel)?,
+            grid,
+            block,
+            shared_bytes: 0,
+            min_bytes: args.iter().map(bytes).sum(),
+            args,
+            defines: Vec::new(),
+            label: format!("{what} of {}", self.label),
+            flops: flops as u64,
+        });
+        Ok(())
+    }
+}

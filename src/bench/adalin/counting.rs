@@ -1,0 +1,46 @@
+//! What a case moves and executes, counted by the emulator.
+
+use std::sync::Arc;
+
+use super::case::{Case, Inputs, Part};
+use super::record::Counts;
+use crate::device::Device;
+use crate::device::emulator::{self, Emulator};
+use crate::{Error, Result};
+
+/// Runs a case once on the emulator and returns what forward and backward pass moved and executed.
+///
+/// # Errors
+/// When the emulator finds an error in a kernel.
+pub fn count(emulator: &mut Emulator, case: &Case) -> Result<[Counts; 2]> {
+    let built = case.build()?;
+    let (state, arena) = built.allocate(emulator, 1)?;
+    built.upload(emulator, state, 1, &Inputs::random(case, 0.5, 1.0, 1))?;
+    let program = emulator.prepare(Arc::new(built.program(Part::Both, 1, 1)), state, arena)?;
+    emulator.set_counting(true);
+    emulator.run(program)?;
+    emulator.synchronize()?;
+    emulator.set_counting(false);
+    let launches: Vec<_> = emulator.counters(program).iter().map(|l| l.total()).collect();
+    if launches.len() != built.launches(Part::Both).len() {
+        return Err(Error::new("the emulator did not count every launch"));
+    }
+    let (forward, backward) = launches.split_at(built.split);
+    let counts = [forward, backward].map(|launches| {
+        let sum = |of: fn(&emulator::Counters) -> u64| launches.iter().map(of).sum::<u64>();
+        let bytes = |c: &emulator::Counters| c.global_read_bytes + c.global_written_bytes;
+        Counts {
+            launches: launches.len(),
+            read_bytes: sum(|c| c.global_read_bytes),
+            written_bytes: sum(|c| c.global_written_bytes),
+            read_sectors: sum(|c| c.read_sectors),
+            written_sectors: sum(|c| c.written_sectors),
+            warp_instructions: sum(|c| c.warp_instructions),
+            bank_conflicts: sum(|c| c.bank_conflicts),
+            last_launch_bytes: launches.last().map_or(0, bytes),
+        }
+    });
+    emulator.release(state)?;
+    emulator.release(arena)?;
+    Ok(counts)
+}

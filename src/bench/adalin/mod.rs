@@ -1,0 +1,497 @@
+//! AdaLIN, ILN and instance norm: fused against unfused. On a GPU time, by events; on the emulator what each
+//! rung moves and executes, which needs no GPU and is the same on every machine.
+//!
+//! Every case is compared with a computation in double precision before a number of it is shown.
+
+pub mod case;
+mod counting;
+pub mod record;
+pub mod reference;
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use case::{Built, Case, Inputs, Kind, Part, deviation, dtype_name};
+use record::{Record, Time};
+
+pub use counting::count;
+
+use crate::device::cuda::Cuda;
+use crate::device::emulator::{self, Emulator};
+use crate::device::select::Choice;
+use crate::device::{Arg, Buffer, BufferRef, Device, Launch, Program, Space};
+use crate::kernels;
+use crate::tape::{Activation, NormRung};
+use crate::tensor::{DType, Shape};
+use crate::{Error, Result};
+
+/// Bytes that go by before a rotated buffer is used again: more than any L2.
+const BEYOND_L2: u64 = 256 << 20;
+/// Elements from which on the check in double precision takes fewer images.
+const CHECKED: usize = 1 << 22;
+/// Samples of a time.
+const SAMPLES: usize = 21;
+
+/// What to measure. Empty lists mean the default.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Options {
+    /// Images, height, width, channels, such as 1,64,64,256; may be given several times
+    #[arg(long, value_name = "N,H,W,C", value_parser = parse_shape)]
+    pub shape: Vec<Shape>,
+    /// Element types: f32, f16, bf16
+    #[arg(long, value_name = "TYPE", value_delimiter = ',', value_parser = parse_dtype)]
+    pub dtype: Vec<DType>,
+    /// Rungs: elementary, composed, fused, vectorised, network
+    #[arg(long, value_name = "RUNG", value_delimiter = ',')]
+    pub rung: Vec<NormRung>,
+    /// Layers: adalin, iln, in
+    #[arg(long, value_name = "KIND", value_delimiter = ',')]
+    pub kind: Vec<Kind>,
+    /// Device: auto, cuda, cuda:N, emulator
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<Choice>,
+    /// Write the records to this file
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Draw a chart into this file
+    #[arg(long, value_name = "FILE.svg")]
+    pub plot: Option<PathBuf>,
+    /// Measure nothing; write the tables of benches/records/adalin-*.json into README.md
+    #[arg(long)]
+    pub readme: bool,
+    /// Measure nothing; show the records of these files as one table
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub show: Vec<PathBuf>,
+}
+
+/// `1,64,64,256`.
+///
+/// # Errors
+/// When it is no shape.
+pub fn parse_shape(text: &str) -> Result<Shape> {
+    let numbers: Option<Vec<usize>> =
+        text.split([',', 'x']).map(|t| t.trim().parse().ok().filter(|&n| n > 0)).collect();
+    match numbers.as_deref() {
+        Some(&[n, h, w, c]) => Ok(Shape::new(1, n, h, w, c)),
+        _ => Err(Error::new(format!("'{text}' is no shape")).hint("a shape is N,H,W,C, such as 1,64,64,256")),
+    }
+}
+
+/// `f32`, `f16`, `bf16`.
+///
+/// # Errors
+/// When it is no floating-point type.
+pub fn parse_dtype(text: &str) -> Result<DType> {
+    [DType::F32, DType::F16, DType::Bf16].into_iter().find(|&d| dtype_name(d) == text).ok_or_else(|| {
+        Error::new(format!("unknown element type '{text}'")).hint("element types are f32, f16, bf16")
+    })
+}
+
+/// Largest deviation a rung may have from double precision, relative to a tensor's largest value. The
+/// unfused rungs round every intermediate tensor to the element type.
+pub fn tolerance(rung: NormRung, dtype: DType) -> f64 {
+    let unfused = matches!(rung, NormRung::Elementary | NormRung::Composed);
+    match (dtype, unfused) {
+        (DType::F32 | DType::I32, _) => 2e-5,
+        (DType::F16, false) => 6e-4,
+        (DType::F16, true) => 8e-3,
+        (DType::Bf16, false) => 5e-3,
+        (DType::Bf16, true) => 6e-2,
+    }
+}
+
+enum Machine {
+    Gpu(Box<Cuda>),
+    Emulated(Box<Emulator>),
+}
+
+impl Machine {
+    fn open(choice: Choice) -> Result<Self> {
+        let emulated = || Self::Emulated(Box::new(Emulator::new(emulator::Options::default())));
+        Ok(match choice {
+            Choice::Emulator => emulated(),
+            Choice::Cuda(ordinal) => Self::Gpu(Box::new(Cuda::open(ordinal.unwrap_or(0))?)),
+            Choice::Auto => Cuda::open(0).map_or_else(|_| emulated(), |gpu| Self::Gpu(Box::new(gpu))),
+        })
+    }
+
+    fn device(&mut self) -> &mut dyn Device {
+        match self {
+            Self::Gpu(gpu) => &mut **gpu,
+            Self::Emulated(emulator) => &mut **emulator,
+        }
+    }
+}
+
+/// Runs the benchmark, shows the tables on `out` and returns the records.
+///
+/// # Errors
+/// When a device fails, a rung computes something else than the reference, or a file cannot be written.
+pub fn run(options: &Options, out: &mut dyn Write) -> Result<Vec<Record>> {
+    let told = |e: std::io::Error| Error::new(format!("cannot write the table: {e}"));
+    if options.readme {
+        let records = record::read_folder(Path::new("benches/records"))?;
+        let readme = Path::new("README.md");
+        let text =
+            std::fs::read_to_string(readme).map_err(|e| Error::new(format!("cannot read README.md: {e}")))?;
+        let text = record::into_readme(&text, &records)?;
+        std::fs::write(readme, text).map_err(|e| Error::new(format!("cannot write README.md: {e}")))?;
+        return Ok(records);
+    }
+    if !options.show.is_empty() {
+        let mut records = Vec::new();
+        for path in &options.show {
+            records.extend(record::read(path)?);
+        }
+        records.sort_by(|a, b| {
+            let key = |r: &Record| (r.kind.clone(), r.shape, r.dtype.clone(), r.pass.clone());
+            (key(a)).cmp(&key(b)).reverse()
+        });
+        write!(out, "{}", record::markdown(&records)).map_err(told)?;
+        draw(options, &records)?;
+        return Ok(records);
+    }
+    let mut machine = Machine::open(options.device.unwrap_or_default())?;
+    let records = measure(options, &mut machine, out)?;
+    if let Some(path) = &options.json {
+        record::write(path, &records)?;
+    }
+    draw(options, &records)?;
+    Ok(records)
+}
+
+fn draw(options: &Options, records: &[Record]) -> Result<()> {
+    let Some(path) = &options.plot else { return Ok(()) };
+    if path.extension().is_none_or(|e| e != "svg") {
+        return Err(Error::new(format!("{}: charts are drawn as .svg", path.display())));
+    }
+    std::fs::write(path, record::svg(records))
+        .map_err(|e| Error::new(format!("cannot write {}: {e}", path.display())))
+}
+
+/// The list given, or else the default.
+fn or<T: Copy>(given: &[T], default: &[T]) -> Vec<T> {
+    if given.is_empty() { default.to_vec() } else { given.to_vec() }
+}
+
+fn measure(options: &Options, machine: &mut Machine, out: &mut dyn Write) -> Result<Vec<Record>> {
+    let told = |e: std::io::Error| Error::new(format!("cannot write the table: {e}"));
+    let emulated = matches!(machine, Machine::Emulated(_));
+    let size = |n, side, c| Shape::new(1, n, side, side, c);
+    let mut sizes = vec![size(1, 64, 256), size(16, 32, 64)];
+    if !emulated {
+        sizes = [1, 4, 16, 64]
+            .iter()
+            .flat_map(|&n| [size(n, 64, 256), size(n, 128, 128), size(n, 256, 64)])
+            .collect();
+    }
+    let shapes = or(&options.shape, &sizes);
+    let dtypes =
+        or(&options.dtype, if emulated { &[DType::F32, DType::F16] } else { &[DType::F32, DType::Bf16] });
+    let rungs = or(&options.rung, &NormRung::ALL);
+    let kinds = or(&options.kind, &[Kind::AdaLin]);
+    let device = if emulated { "emulator".to_owned() } else { machine.device().describe() };
+    let copy = match machine {
+        Machine::Gpu(gpu) => {
+            let copy = copy_ceiling(gpu)?;
+            writeln!(out, "{device}; copy ceiling {copy:.0} GB/s (read + written). Times are medians of {SAMPLES} samples by events after 3 runs unmeasured; GB/s of the least bytes; warm: the same buffers each time, rotated: more than {} MiB in turn.", BEYOND_L2 >> 20).map_err(told)?;
+            copy
+        }
+        Machine::Emulated(_) => {
+            writeln!(
+                out,
+                "counts of the emulator, no time: bytes as threads ask for them, caches play no part"
+            )
+            .map_err(told)?;
+            0.0
+        }
+    };
+    let (date, commit) = (record::today(), record::commit());
+    let mut records: Vec<Record> = Vec::new();
+    let mut references = HashMap::new();
+    for &kind in &kinds {
+        for &shape in &shapes {
+            for &dtype in &dtypes {
+                head(out, kind, shape, dtype, emulated).map_err(told)?;
+                let first = records.len();
+                for &rung in &rungs {
+                    let mut case = Case::new(kind, rung, dtype, shape);
+                    if rung == NormRung::Network {
+                        (case.act, case.padded) = (Activation::Relu, Some((1, 1)));
+                    }
+                    check(machine.device(), &case, &mut references)?;
+                    let base = |part: Part| Record {
+                        source: "ugatit".into(),
+                        device: device.clone(),
+                        date: date.clone(),
+                        commit: commit.clone(),
+                        kind: kind.name().into(),
+                        rung: rung.name().into(),
+                        dtype: dtype_name(dtype).into(),
+                        shape: [shape.images(), shape.h, shape.w, shape.c],
+                        pass: if part == Part::Forward { "forward" } else { "backward" }.into(),
+                        work: if case.padded.is_some() { "norm, relu, pad" } else { "norm" }.into(),
+                        least_bytes: if part == Part::Forward {
+                            case.least_forward()
+                        } else {
+                            case.least_backward()
+                        },
+                        counts: None,
+                        time: None,
+                    };
+                    match machine {
+                        Machine::Emulated(emulator) => {
+                            let counts = count(emulator, &case)?;
+                            for (part, counts) in [Part::Forward, Part::Backward].into_iter().zip(counts) {
+                                records.push(Record { counts: Some(counts), ..base(part) });
+                            }
+                        }
+                        Machine::Gpu(gpu) => {
+                            for part in [Part::Forward, Part::Backward] {
+                                for time in times(gpu, &case, part, copy)? {
+                                    records.push(Record { time: Some(time), ..base(part) });
+                                }
+                            }
+                        }
+                    }
+                }
+                rows(out, &records[first..]).map_err(told)?;
+            }
+        }
+    }
+    Ok(records)
+}
+
+type References = HashMap<String, (Case, Inputs, reference::Outputs)>;
+
+/// Compares the case with double precision, on fewer images where there are very many.
+fn check(device: &mut dyn Device, case: &Case, references: &mut References) -> Result<()> {
+    let mut case = *case;
+    case.shape.n = case.shape.n.min((CHECKED / (case.shape.pixels() * case.shape.c)).max(1));
+    let key = format!("{} {} {:?} {:?}", case.kind, case.shape, case.dtype, case.act);
+    if !references.contains_key(&key) {
+        // The reference of a case is large; only the latest few are needed again.
+        if references.len() > 4 {
+            references.clear();
+        }
+        let inputs = Inputs::random(&case, 0.5, 1.0, 1);
+        let want = reference::outputs(&case, &inputs);
+        references.insert(key.clone(), (case, inputs, want));
+    }
+    let (_, inputs, want) = &references[&key];
+    let mut want = want.clone();
+    want.out = reference::padded(&case, &want.out);
+    let got = case.build()?.run(device, inputs)?;
+    let allowed = tolerance(case.rung, case.dtype);
+    for (name, err) in
+        ["out", "dx", "drho", "dgamma", "dbeta"].into_iter().zip(deviation(&got, &want, case.dtype))
+    {
+        let fine = err <= allowed;
+        if !fine {
+            let what = case.describe();
+            return Err(Error::new(format!("{what}: {name} is off by {err:.1e}, allowed are {allowed:.0e}")));
+        }
+    }
+    Ok(())
+}
+
+fn median(samples: &mut [f64]) -> f64 {
+    samples.sort_by(f64::total_cmp);
+    samples[samples.len() / 2]
+}
+
+/// Microseconds of one of `repeats` passes in a program.
+fn time_program(
+    gpu: &mut Cuda,
+    program: Program,
+    state: crate::device::Allocation,
+    arena: crate::device::Allocation,
+    repeats: usize,
+    graph: bool,
+) -> Result<f64> {
+    let program = gpu.prepare(Arc::new(program), state, arena)?;
+    let mut samples = Vec::with_capacity(SAMPLES);
+    for sample in 0..SAMPLES + 3 {
+        if graph {
+            gpu.run(program)?;
+        } else {
+            gpu.run_stream(program)?;
+        }
+        gpu.synchronize()?;
+        let ms = gpu.elapsed_ms()?.ok_or_else(|| Error::new("the GPU gave no time"))?;
+        if sample >= 3 {
+            samples.push(ms * 1e3 / repeats as f64);
+        }
+    }
+    Ok(median(&mut samples))
+}
+
+/// Both regimes and both launch modes of one pass.
+///
+/// # Errors
+/// When the GPU fails, or has too little memory for the case.
+pub fn times(gpu: &mut Cuda, case: &Case, part: Part, copy_gb_per_s: f64) -> Result<Vec<Time>> {
+    let built = case.build()?;
+    let least = if part == Part::Forward { case.least_forward() } else { case.least_backward() };
+    let inputs = Inputs::random(case, 0.5, 1.0, 1);
+    let mut times = Vec::new();
+    for regime in ["warm", "rotated"] {
+        let sets = if regime == "warm" { 1 } else { (BEYOND_L2 / built.bytes() + 2).min(64) as usize };
+        let needed = built.bytes() * sets as u64;
+        let free = gpu.memory()?.free;
+        if needed > free {
+            let what = case.describe();
+            return Err(Error::new(format!("{what}: needs {needed} bytes of memory, but {free} are free")));
+        }
+        let (state, arena) = built.allocate(gpu, sets)?;
+        built.upload(gpu, state, sets, &inputs)?;
+        // Long enough that the ends of the measured time do not matter, in whole rounds of the sets.
+        let repeats = ((1u64 << 30) / least.max(1)).clamp(4, 64) as usize;
+        let repeats = repeats.next_multiple_of(sets);
+        // The backward pass needs what a forward pass leaves, in every set.
+        let first = gpu.prepare(Arc::new(built.program(Part::Forward, sets, sets)), state, arena)?;
+        gpu.run(first)?;
+        gpu.synchronize()?;
+        for mode in ["stream", "graph"] {
+            let program = built.program(part, repeats, sets);
+            let microseconds = time_program(gpu, program, state, arena, repeats, mode == "graph")?;
+            let gb_per_s = least as f64 / microseconds / 1e3;
+            times.push(Time {
+                regime: regime.into(),
+                mode: mode.into(),
+                microseconds,
+                gb_per_s,
+                copy_gb_per_s,
+            });
+        }
+        gpu.release(state)?;
+        gpu.release(arena)?;
+    }
+    Ok(times)
+}
+
+/// GB/s, read and written, of a copy of 512 MiB.
+///
+/// # Errors
+/// When the GPU fails.
+pub fn copy_ceiling(gpu: &mut Cuda) -> Result<f64> {
+    let bytes: u64 = 512 << 20;
+    let (count, repeats) = (bytes / 4, 8);
+    let buffer = |name: &str, offset| Buffer { name: name.into(), space: Space::State, offset, bytes };
+    let whole = |buffer| Arg::Buffer(BufferRef { buffer, offset: 0, bytes });
+    let launch = Launch {
+        kernel: kernels::find("copy_x4_f32")?,
+        grid: [(count / 4).div_ceil(256) as u32, 1, 1],
+        block: [256, 1, 1],
+        shared_bytes: 0,
+        args: vec![whole(1), whole(0), Arg::I32(count as i32)],
+        defines: Vec::new(),
+        label: "copy".into(),
+        min_bytes: 2 * bytes,
+        flops: 0,
+    };
+    let program = Program {
+        name: "copy".into(),
+        buffers: vec![buffer("from", 0), buffer("to", bytes)],
+        launches: vec![launch; repeats],
+        arena_bytes: 0,
+        state_bytes: 2 * bytes,
+    };
+    let (state, arena) = (gpu.allocate(2 * bytes)?, gpu.allocate(256)?);
+    let microseconds = time_program(gpu, program, state, arena, repeats, true)?;
+    gpu.release(state)?;
+    gpu.release(arena)?;
+    Ok(2.0 * bytes as f64 / microseconds / 1e3)
+}
+
+fn head(out: &mut dyn Write, kind: Kind, shape: Shape, dtype: DType, emulated: bool) -> std::io::Result<()> {
+    let [n, h, w, c] = [shape.images(), shape.h, shape.w, shape.c];
+    writeln!(out, "\n{kind} {n}x{h}x{w}x{c} {}", dtype_name(dtype))?;
+    if emulated {
+        writeln!(
+            out,
+            "  {:<9} {:<11} {:>8} {:>10} {:>8} {:>9} {:>12} {:>10} {:>10}",
+            "pass", "rung", "launches", "MB moved", "x least", "x, last", "sectors", "instr/val", "conflicts"
+        )
+    } else {
+        writeln!(
+            out,
+            "  {:<9} {:<11} {:<8} {:<7} {:>10} {:>8} {:>8} {:>12} {:>11}",
+            "pass", "rung", "regime", "launch", "us", "GB/s", "% copy", "x elementary", "x composed"
+        )
+    }
+}
+
+fn rows(out: &mut dyn Write, records: &[Record]) -> std::io::Result<()> {
+    for pass in ["forward", "backward"] {
+        for r in records.iter().filter(|r| r.pass == pass) {
+            if let Some(c) = &r.counts {
+                let (least, values) = (r.least_bytes as f64, r.shape.iter().product::<usize>() as f64);
+                writeln!(
+                    out,
+                    "  {:<9} {:<11} {:>8} {:>10.2} {:>8.3} {:>9.3} {:>12} {:>10.1} {:>10}{}",
+                    r.pass,
+                    r.rung,
+                    c.launches,
+                    c.moved() as f64 / 1e6,
+                    c.moved() as f64 / least,
+                    c.last_launch_bytes as f64 / least,
+                    c.read_sectors + c.written_sectors,
+                    c.warp_instructions as f64 * 32.0 / values,
+                    c.bank_conflicts,
+                    if r.work == "norm" { String::new() } else { format!("  ({})", r.work) },
+                )?;
+            }
+            let Some(t) = &r.time else { continue };
+            let against = |rung: &str| -> String {
+                let same = |o: &&Record| {
+                    o.pass == r.pass
+                        && o.rung == rung
+                        && o.time.as_ref().is_some_and(|u| u.regime == t.regime && u.mode == t.mode)
+                };
+                let other = records.iter().find(same).and_then(|o| o.time.as_ref());
+                other.map_or(String::new(), |u| format!("{:.2}", u.microseconds / t.microseconds))
+            };
+            let share = if t.regime == "rotated" {
+                format!("{:.1}", 100.0 * t.gb_per_s / t.copy_gb_per_s)
+            } else {
+                String::new()
+            };
+            writeln!(
+                out,
+                "  {:<9} {:<11} {:<8} {:<7} {:>10.2} {:>8.0} {:>8} {:>12} {:>11}{}",
+                r.pass,
+                r.rung,
+                t.regime,
+                t.mode,
+                t.microseconds,
+                t.gb_per_s,
+                share,
+                against("elementary"),
+                against("composed"),
+                if r.work == "norm" { String::new() } else { format!("  ({})", r.work) },
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// For the criterion benchmark: microseconds of a number of passes of a case on a GPU.
+///
+/// # Errors
+/// When the GPU fails.
+pub fn graph_time(gpu: &mut Cuda, built: &Built, part: Part, passes: usize) -> Result<f64> {
+    let (state, arena) = built.allocate(gpu, 1)?;
+    built.upload(gpu, state, 1, &Inputs::random(&built.case, 0.5, 1.0, 1))?;
+    let first = gpu.prepare(Arc::new(built.program(Part::Forward, 1, 1)), state, arena)?;
+    gpu.run(first)?;
+    let program = gpu.prepare(Arc::new(built.program(part, passes, 1)), state, arena)?;
+    gpu.run(program)?;
+    gpu.synchronize()?;
+    let ms = gpu.elapsed_ms()?.ok_or_else(|| Error::new("the GPU gave no time"))?;
+    gpu.release(state)?;
+    gpu.release(arena)?;
+    Ok(ms * 1e3)
+}

@@ -1,0 +1,3 @@
+//! Benchmarks of single layers: on a GPU time, on the emulator counts.
+
+pub mod adalin;

@@ -1,0 +1,211 @@
+//! `ugatit plan`
+
+use std::collections::BTreeMap;
+use std::io::{self, BufWriter, Write};
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::json;
+use ugatit::device::Launch;
+use ugatit::nn::Config;
+use ugatit::train::run::{Needs, TrainingPlan, in_words};
+
+use super::{End, NetworkArgs};
+
+/// List every kernel launch of a training step, and the memory a run needs; no device is used
+///
+/// Bytes are the fewest that a launch must move: every input read once, every output written once. FLOPs
+/// count a multiply-add as two.
+#[derive(Debug, Args)]
+pub(super) struct PlanArgs {
+    #[command(flatten)]
+    network: NetworkArgs,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Launches of one kernel.
+#[derive(Clone, Copy, Default, Serialize)]
+struct Total {
+    launches: usize,
+    min_bytes: u64,
+    flops: u64,
+}
+
+impl Total {
+    fn add(&mut self, launch: &Launch) {
+        self.launches += 1;
+        self.min_bytes += launch.min_bytes;
+        self.flops += launch.flops;
+    }
+}
+
+pub(super) fn run(args: &PlanArgs) -> Result<(), End> {
+    args.network.check_batch().map_err(End::Input)?;
+    let mut cfg = Config::default();
+    args.network.apply(&mut cfg);
+    let plan = TrainingPlan::new(&cfg, args.network.batch_size).map_err(End::Input)?;
+    let launches = &plan.step.program.launches;
+    let mut kernels: BTreeMap<&str, Total> = BTreeMap::new();
+    let mut all = Total::default();
+    for launch in launches {
+        kernels.entry(launch.kernel.name).or_default().add(launch);
+        all.add(launch);
+    }
+    // The most work first.
+    let mut kernels: Vec<(&str, Total)> = kernels.into_iter().collect();
+    kernels.sort_by_key(|(name, t)| (std::cmp::Reverse(t.flops), std::cmp::Reverse(t.min_bytes), *name));
+    let mut out = BufWriter::new(io::stdout().lock());
+    if args.json {
+        print_json(&mut out, args, &plan, &kernels, all)?;
+    } else {
+        print_tables(&mut out, launches, &kernels, all, &plan.needs())?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+fn print_json(
+    out: &mut dyn Write,
+    args: &PlanArgs,
+    plan: &TrainingPlan,
+    kernels: &[(&str, Total)],
+    all: Total,
+) -> io::Result<()> {
+    let launches = plan.step.program.launches.iter().enumerate();
+    let launches: Vec<_> = launches
+        .map(|(index, l)| {
+            json!({
+                "index": index,
+                "kernel": l.kernel.name,
+                "label": l.label,
+                "grid": l.grid,
+                "block": l.block,
+                "shared_bytes": l.shared_bytes,
+                "min_bytes": l.min_bytes,
+                "flops": l.flops,
+            })
+        })
+        .collect();
+    let kernels: serde_json::Map<String, serde_json::Value> =
+        kernels.iter().map(|(name, total)| ((*name).to_owned(), json!(total))).collect();
+    let json = json!({
+        "config": plan.model.cfg,
+        "batch_size": args.network.batch_size,
+        "launches": launches,
+        "kernels": kernels,
+        "total": all,
+        "memory": plan.needs(),
+    });
+    writeln!(out, "{json:#}")
+}
+
+fn print_tables(
+    out: &mut dyn Write,
+    launches: &[Launch],
+    kernels: &[(&str, Total)],
+    all: Total,
+    needs: &Needs,
+) -> io::Result<()> {
+    writeln!(
+        out,
+        "{:>4}  {:<29} {:<37} {:>15} {:>8} {:>8} {:>8}",
+        "#", "kernel", "for", "grid", "block", "bytes", "FLOPs"
+    )?;
+    for (i, l) in launches.iter().enumerate() {
+        writeln!(
+            out,
+            "{i:>4}  {:<29} {:<37} {:>15} {:>8} {:>8} {:>8}",
+            cut(l.kernel.name, 29),
+            cut(&l.label, 37),
+            extents(l.grid),
+            extents(l.block),
+            short(l.min_bytes),
+            short(l.flops),
+        )?;
+    }
+    writeln!(out, "\n{:<44} {:>8} {:>8} {:>6} {:>8} {:>6}", "kernel", "launches", "bytes", "", "FLOPs", "")?;
+    let share = |part: u64, whole: u64| format!("{:.1}%", 100.0 * part as f64 / whole.max(1) as f64);
+    for (name, t) in kernels.iter().copied().chain([("total", all)]) {
+        writeln!(
+            out,
+            "{:<44} {:>8} {:>8} {:>6} {:>8} {:>6}",
+            cut(name, 44),
+            t.launches,
+            short(t.min_bytes),
+            share(t.min_bytes, all.min_bytes),
+            short(t.flops),
+            share(t.flops, all.flops),
+        )?;
+    }
+    writeln!(out, "\nmemory")?;
+    for (name, bytes) in [
+        ("weights and spectral vectors", needs.weights),
+        ("gradients", needs.gradients),
+        ("moments", needs.moments),
+        ("pictures, losses, learning rate", needs.inputs),
+        ("activations of a training step", needs.activations),
+        ("activations of a sample sheet", needs.sheet),
+        ("total", needs.total),
+    ] {
+        writeln!(out, "{name:<44} {:>12}", in_words(bytes))?;
+    }
+    Ok(())
+}
+
+/// Extents with trailing ones left out: `32x8`.
+fn extents(e: [u32; 3]) -> String {
+    let last = e.iter().rposition(|&x| x != 1).unwrap_or(0);
+    e[..=last].iter().map(u32::to_string).collect::<Vec<_>>().join("x")
+}
+
+/// A number in four letters or so: `999`, `12.3k`, `4.56G`.
+fn short(n: u64) -> String {
+    let mut value = n as f64;
+    for unit in ["", "k", "M", "G", "T"] {
+        if value < 999.5 {
+            return match value {
+                _ if unit.is_empty() => n.to_string(),
+                v if v < 9.995 => format!("{v:.2}{unit}"),
+                v if v < 99.95 => format!("{v:.1}{unit}"),
+                v => format!("{v:.0}{unit}"),
+            };
+        }
+        value /= 1000.0;
+    }
+    format!("{value:.3e}P")
+}
+
+/// The text, or its beginning and its end, so that it fits.
+fn cut(text: &str, columns: usize) -> String {
+    let letters: Vec<char> = text.chars().collect();
+    if letters.len() <= columns {
+        return text.to_owned();
+    }
+    let tail = (columns - 1) / 2;
+    let head = columns - 1 - tail;
+    letters[..head].iter().chain(&['…']).chain(&letters[letters.len() - tail..]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short() {
+        let shown = [0, 999, 1000, 9_994, 12_345, 999_499, 999_500, 4_560_000_000, u64::MAX].map(short);
+        assert_eq!(shown.join(" "), "0 999 1.00k 9.99k 12.3k 999k 1.00M 4.56G 1.845e4P");
+        assert!(shown.iter().all(|s| s.len() <= 8));
+    }
+
+    #[test]
+    fn long_labels_keep_both_ends() {
+        assert_eq!(cut("abc", 3), "abc");
+        assert_eq!(cut("abcdefgh", 5), "ab…gh");
+        assert_eq!(extents([7, 1, 1]), "7");
+        assert_eq!(extents([7, 1, 2]), "7x1x2");
+        assert_eq!(extents([1, 1, 1]), "1");
+    }
+}

@@ -1,0 +1,206 @@
+//! What the emulator counted, as sums that can be added up: of an instruction, a line, a launch, a kernel.
+
+use std::collections::BTreeMap;
+use std::ops::AddAssign;
+
+use crate::kernels::Kernel;
+
+/// Counts of whatever was executed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Instructions, counted once a warp.
+    pub instructions: u64,
+    /// Instructions, counted once a thread that executes it: at most 32 times the former.
+    pub lanes: u64,
+    /// Bytes of global memory that threads asked to read.
+    pub read_bytes: u64,
+    /// Bytes of global memory that threads asked to write.
+    pub write_bytes: u64,
+    /// 32-byte sectors those reads touch, counted once a warp's instruction.
+    pub read_sectors: u64,
+    /// 32-byte sectors those writes touch.
+    pub write_sectors: u64,
+    /// Sectors a warp's accesses would touch at least, were its bytes side by side.
+    pub ideal_sectors: u64,
+    /// Warp accesses of shared memory.
+    pub shared_accesses: u64,
+    /// Further passes that shared memory took because lanes met in a bank.
+    pub conflicts: u64,
+    /// Floating-point operations, two a multiply-add, those of the matrix units included.
+    pub flops: u64,
+    /// Matrix instructions.
+    pub matrix: u64,
+    /// Barriers that warps arrived at.
+    pub barriers: u64,
+    /// Branches that warps took.
+    pub branches: u64,
+    /// Of those, at which a warp's threads parted.
+    pub divergent: u64,
+}
+
+impl Counts {
+    /// Bytes moved between the caches and the SMs: 32 a sector.
+    pub fn moved_bytes(&self) -> u64 {
+        32 * (self.read_sectors + self.write_sectors)
+    }
+
+    /// Bytes asked for.
+    pub fn requested_bytes(&self) -> u64 {
+        self.read_bytes + self.write_bytes
+    }
+
+    /// Sectors, read and written.
+    pub fn sectors(&self) -> u64 {
+        self.read_sectors + self.write_sectors
+    }
+
+    /// Lanes that stood idle while their warp executed.
+    pub fn idle_lanes(&self) -> u64 {
+        (32 * self.instructions).saturating_sub(self.lanes)
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, o: Self) {
+        self.instructions += o.instructions;
+        self.lanes += o.lanes;
+        self.read_bytes += o.read_bytes;
+        self.write_bytes += o.write_bytes;
+        self.read_sectors += o.read_sectors;
+        self.write_sectors += o.write_sectors;
+        self.ideal_sectors += o.ideal_sectors;
+        self.shared_accesses += o.shared_accesses;
+        self.conflicts += o.conflicts;
+        self.flops += o.flops;
+        self.matrix += o.matrix;
+        self.barriers += o.barriers;
+        self.branches += o.branches;
+        self.divergent += o.divergent;
+    }
+}
+
+impl std::iter::Sum for Counts {
+    fn sum<I: Iterator<Item = Self>>(iter: I) -> Self {
+        iter.fold(Self::default(), |mut a, b| {
+            a += b;
+            a
+        })
+    }
+}
+
+/// One launch and what it did.
+#[derive(Clone, Debug)]
+pub struct LaunchRecord {
+    /// What it does for the model.
+    pub label: String,
+    /// Blocks.
+    pub grid: [u32; 3],
+    /// Threads a block.
+    pub block: [u32; 3],
+    /// Dynamic shared memory, bytes.
+    pub shared_bytes: u32,
+    /// Fewest bytes it must move, as planned.
+    pub min_bytes: u64,
+    /// Floating-point operations, as planned.
+    pub flops: u64,
+    /// What the emulator counted; zeros on a GPU.
+    pub counts: Counts,
+    /// Measured, on a GPU.
+    pub milliseconds: Option<f64>,
+}
+
+/// All launches of one kernel.
+#[derive(Clone, Debug)]
+pub struct KernelRecord {
+    /// The kernel.
+    pub kernel: &'static Kernel,
+    /// Its launches in order.
+    pub launches: Vec<LaunchRecord>,
+    /// What each line of its module's PTX did in all of them, by number.
+    pub lines: BTreeMap<u32, Counts>,
+    /// Warp instructions by class.
+    pub classes: BTreeMap<&'static str, u64>,
+}
+
+impl KernelRecord {
+    /// A kernel not launched yet.
+    pub fn new(kernel: &'static Kernel) -> Self {
+        Self { kernel, launches: Vec::new(), lines: BTreeMap::new(), classes: BTreeMap::new() }
+    }
+
+    /// Counts of all launches.
+    pub fn counts(&self) -> Counts {
+        self.launches.iter().map(|l| l.counts).sum()
+    }
+
+    /// Planned bytes of all launches.
+    pub fn min_bytes(&self) -> u64 {
+        self.launches.iter().map(|l| l.min_bytes).sum()
+    }
+
+    /// Planned operations of all launches.
+    pub fn flops(&self) -> u64 {
+        self.launches.iter().map(|l| l.flops).sum()
+    }
+
+    /// Measured time of all launches, where all were measured.
+    pub fn milliseconds(&self) -> Option<f64> {
+        self.launches.iter().map(|l| l.milliseconds).sum()
+    }
+
+    /// Whether it uses the matrix units.
+    pub fn uses_matrix(&self) -> bool {
+        ["mma.sync", "wgmma"].iter().any(|op| entry_text(self.kernel).contains(op))
+    }
+
+    /// The distinct launches: geometry, how often, the first one's label, planned bytes of all of them;
+    /// the one with most work first.
+    pub fn geometries(&self) -> Vec<Geometry<'_>> {
+        let mut found: Vec<Geometry<'_>> = Vec::new();
+        for l in &self.launches {
+            let key = (l.grid, l.block, l.shared_bytes);
+            match found.iter_mut().find(|g| (g.first.grid, g.first.block, g.first.shared_bytes) == key) {
+                Some(g) => {
+                    g.times += 1;
+                    g.instructions += l.counts.instructions;
+                }
+                None => found.push(Geometry { first: l, times: 1, instructions: l.counts.instructions }),
+            }
+        }
+        found.sort_by_key(|g| std::cmp::Reverse((g.instructions, g.blocks())));
+        found
+    }
+}
+
+/// Launches of one kernel with the same grid, block and shared memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Geometry<'a> {
+    /// The first of them.
+    pub first: &'a LaunchRecord,
+    /// How many.
+    pub times: usize,
+    /// Warp instructions of all of them.
+    pub instructions: u64,
+}
+
+impl Geometry<'_> {
+    /// Blocks of one of them.
+    pub fn blocks(&self) -> u64 {
+        self.first.grid.iter().map(|&n| u64::from(n)).product()
+    }
+
+    /// Threads a block.
+    pub fn threads(&self) -> u32 {
+        self.first.block.iter().product()
+    }
+}
+
+/// The PTX of one kernel: from its `.entry` to the next one.
+pub fn entry_text(kernel: &Kernel) -> &'static str {
+    let ptx = kernel.module.ptx;
+    let entry = format!(".entry {}(", kernel.name);
+    let Some(start) = ptx.find(&entry) else { return "" };
+    let rest = &ptx[start..];
+    let end = rest[1..].find(".entry ").map_or(rest.len(), |at| at + 1);
+    &rest[..end]
+}

@@ -1,0 +1,174 @@
+//! The ladders of AdaLIN and of convolution: the same work by every rung, counted.
+
+use std::sync::Arc;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::run::{Record, counting_emulator};
+use super::text;
+use crate::Result;
+use crate::bench::adalin::case::{Case, Inputs, Kind, Part};
+use crate::device::{Device, Program, Space};
+use crate::kernels;
+use crate::tape::{
+    Activation, ConvRung, LowerOptions, NormRung, Seed, StateLayout, StateView, Tape, plan_with,
+};
+use crate::tensor::{DType, Shape};
+
+/// One operation on every rung.
+#[derive(Clone, Debug)]
+pub struct Ladder {
+    /// What is computed: `AdaLIN`.
+    pub name: String,
+    /// In a sentence.
+    pub what: String,
+    /// The sizes, in words.
+    pub case: String,
+    /// From the plainest to the most refined.
+    pub rungs: Vec<Rung>,
+}
+
+/// One way to compute it.
+#[derive(Clone, Debug)]
+pub struct Rung {
+    /// For people: the file's name.
+    pub name: String,
+    /// What its header says first.
+    pub lesson: String,
+    /// Bytes the whole operation must move at least.
+    pub least_bytes: u64,
+    /// What ran.
+    pub record: Record,
+}
+
+/// The ladders with all their rungs, run on the emulator.
+///
+/// # Errors
+/// When a kernel is faulty.
+pub fn all() -> Result<Vec<Ladder>> {
+    Ok(vec![adalin(DType::F32, 64)?, convolution()?])
+}
+
+/// AdaLIN, forward and backward, over two images of 32 x 32 pixels in `c` channels.
+///
+/// # Errors
+/// When a kernel is faulty.
+pub fn adalin(dtype: DType, c: usize) -> Result<Ladder> {
+    let shape = Shape::new(2, 1, 32, 32, c);
+    let mut rungs = Vec::new();
+    for (i, rung) in NormRung::ALL.into_iter().enumerate() {
+        let mut case = Case::new(Kind::AdaLin, rung, dtype, shape);
+        if rung == NormRung::Network {
+            case.padded = Some((1, 1));
+        }
+        let built = case.build()?;
+        let inputs = Inputs::random(&case, 0.0, 1.0, 1);
+        let mut emulator = counting_emulator();
+        let (state, arena) = built.allocate(&mut emulator, 1)?;
+        built.upload(&mut emulator, state, 1, &inputs)?;
+        let program = built.program(Part::Both, 1, 1);
+        let prepared = emulator.prepare(Arc::new(program.clone()), state, arena)?;
+        emulator.run(prepared)?;
+        let file = format!("adalin/{}_{}.cu", i + 1, rung.name());
+        rungs.push(Rung {
+            name: format!("{} {}", i + 1, rung.name()),
+            lesson: lesson(&file),
+            least_bytes: case.least_forward() + case.least_backward(),
+            record: Record::counted(&emulator, prepared, program),
+        });
+    }
+    Ok(Ladder {
+        name: "AdaLIN".into(),
+        what: "forward and backward; the last rung also writes its output padded, as the network needs it"
+            .into(),
+        case: format!(
+            "2 images of 32 x 32 pixels, {c} channels, {}",
+            crate::bench::adalin::case::dtype_name(dtype)
+        ),
+        rungs,
+    })
+}
+
+/// A 3 x 3 convolution, forward and both gradients.
+///
+/// # Errors
+/// When a kernel is faulty.
+pub fn convolution() -> Result<Ladder> {
+    let (inp, weight, out) =
+        (Shape::new(2, 1, 18, 18, 64), Shape::new(2, 3, 3, 64, 64), Shape::new(2, 1, 16, 16, 64));
+    let mut rungs = Vec::new();
+    for (i, (name, file, rung)) in [
+        ("direct", "conv/1_direct.cu", ConvRung::Direct),
+        ("implicit GEMM", "conv/2_implicit_gemm.cu", ConvRung::ImplicitGemm),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut layout = StateLayout::default();
+        let mut tape = Tape::new();
+        let mut state = |name: &str, shape: Shape| {
+            let buffer = layout.add(name, 4 * shape.len() as u64);
+            tape.state(name, shape, StateView { buffer, offset: 0 })
+        };
+        let (x, w, dout) = (state("x", inp), state("weight", weight), state("dout", out));
+        let (dx, dw) = (state("dx", inp), state("dweight", weight));
+        let y = tape.conv("y", x, w, None, None, 1, Activation::None);
+        tape.keep(y);
+        tape.backward(&[Seed::Upstream(y, dout)], &[(x, dx), (w, dw)]);
+        let options = LowerOptions { conv: rung, ..LowerOptions::default() };
+        let program = plan_with("convolution", &tape, &layout, options)?.program;
+        let least = 4 * (3 * inp.len() + 3 * weight.len() + 3 * out.len()) as u64;
+        let record = run_on_random(program)?;
+        rungs.push(Rung {
+            name: format!("{} {name}", i + 1),
+            lesson: lesson(file),
+            least_bytes: least,
+            record,
+        });
+    }
+    Ok(Ladder {
+        name: "convolution".into(),
+        what: "forward, input gradient and weight gradient".into(),
+        case: "2 images of 16 x 16 pixels, 3 x 3 taps, 64 to 64 channels, f32".into(),
+        rungs,
+    })
+}
+
+/// Runs a program whose whole state is random numbers.
+fn run_on_random(program: Program) -> Result<Record> {
+    let mut emulator = counting_emulator();
+    let state = emulator.allocate(program.state_bytes.max(1))?;
+    let arena = emulator.allocate(program.arena_bytes.max(1))?;
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    for buffer in program.buffers.iter().filter(|b| b.space == Space::State) {
+        let values: Vec<f32> = (0..buffer.bytes / 4).map(|_| rng.random_range(-1.0f32..1.0)).collect();
+        emulator.upload(state, buffer.offset, bytemuck::cast_slice(&values))?;
+    }
+    let prepared = emulator.prepare(Arc::new(program.clone()), state, arena)?;
+    emulator.run(prepared)?;
+    Ok(Record::counted(&emulator, prepared, program))
+}
+
+/// What a file's header says: its first sentence, what it moves, what bounds it.
+fn lesson(file: &str) -> String {
+    let source = kernels::modules().iter().find(|m| m.file == file).map_or("", |m| m.source);
+    let lines: Vec<&str> = source.lines().map_while(|l| l.strip_prefix("//")).map(str::trim).collect();
+    let first: Vec<&str> = lines.iter().take_while(|l| !l.is_empty()).copied().collect();
+    let mut out = text::first_sentence(&first.join("\n"));
+    // `Rung 3: …` and `Convolution, rung 2: …`
+    if let Some((head, rest)) = out.split_once(": ")
+        && head.to_lowercase().contains("rung")
+    {
+        out = rest.to_owned();
+    }
+    for field in ["Moves:", "Bound by:"] {
+        if let Some(at) = lines.iter().position(|l| l.starts_with(field)) {
+            let is_more = |l: &&&str| !l.is_empty() && !l.starts_with("Bound by:");
+            let more = lines[at + 1..].iter().take_while(is_more).copied();
+            let whole: Vec<&str> = std::iter::once(lines[at]).chain(more).collect();
+            out += &format!(". {}", text::first_sentence(&whole.join("\n")));
+        }
+    }
+    out + "."
+}

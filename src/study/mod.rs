@@ -1,0 +1,20 @@
+//! Studying the kernels without a GPU: what they take of an SM, what a training step makes them do
+//! instruction by instruction, and pages that show it beside the source.
+
+pub mod atlas;
+pub mod collect;
+pub mod command;
+pub mod compile;
+pub mod counts;
+pub mod gpus;
+pub mod ladder;
+pub mod listing;
+pub mod near;
+pub mod occupancy;
+pub mod own;
+pub mod page;
+pub mod profile;
+pub mod run;
+pub mod sass;
+pub mod table;
+pub mod text;

@@ -1,0 +1,102 @@
+//! Finding a kernel by name, and what was probably meant where there is none.
+
+use crate::kernels::{self, Kernel};
+use crate::{Error, Result};
+
+/// Insertions, deletions, replacements and swaps of neighbours that turn one text into the other.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            rows[i][j] = if i == 0 || j == 0 {
+                i + j
+            } else {
+                let swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+                let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                let mut best = replaced.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
+                if swapped {
+                    best = best.min(rows[i - 2][j - 2] + 1);
+                }
+                best
+            };
+        }
+    }
+    rows[a.len()][b.len()]
+}
+
+/// The names of `all` most like `name`, at most five: those it is a part of, then by edit distance, as
+/// long as half of it at least is right.
+pub fn matches<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let name = name.to_lowercase();
+    let score = |other: &'a str| {
+        let inside = !name.is_empty() && other.to_lowercase().contains(&name);
+        let d = distance(&name, &other.to_lowercase());
+        (inside || d <= name.len().max(2) / 2).then_some((!inside, d, other))
+    };
+    let mut found: Vec<_> = all.filter_map(score).collect();
+    found.sort();
+    found.into_iter().take(5).map(|(_, _, other)| other).collect()
+}
+
+/// The kernel of that name.
+///
+/// # Errors
+/// When there is none; the hint lists those with a similar name.
+pub fn find(name: &str) -> Result<&'static Kernel> {
+    kernels::find(name).map_err(|error| {
+        let near = matches(name, kernels::all().iter().map(|k| k.name));
+        let hint = match near.len() {
+            0 => "`ugatit kernels` lists them".to_owned(),
+            _ => format!("did you mean {}?", near.join(", ")),
+        };
+        Error::new(error.message()).hint(hint)
+    })
+}
+
+/// The kernels that a name stands for: that of the name, or all whose names begin with it and an
+/// underscore, so that `conv_forward` means all its variants.
+///
+/// # Errors
+/// As [`find`].
+pub fn select(name: &str) -> Result<Vec<&'static Kernel>> {
+    match find(name) {
+        Ok(kernel) => Ok(vec![kernel]),
+        Err(error) => {
+            let prefix = format!("{name}_");
+            let family: Vec<_> = kernels::all().iter().filter(|k| k.name.starts_with(&prefix)).collect();
+            if family.is_empty() { Err(error) } else { Ok(family) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances() {
+        assert_eq!(distance("adam", "adam"), 0);
+        assert_eq!(distance("", "adam"), 4);
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(distance("adma_f32", "adam_f32"), 1);
+    }
+
+    #[test]
+    fn near_names_are_listed() {
+        let all = ["adam_f32", "adalin_forward_f32", "adalin_backward_f32", "pad_forward_x4_f32"];
+        assert_eq!(matches("adma_f32", all.into_iter()), ["adam_f32"]);
+        assert_eq!(matches("adalin_foward_f32", all.into_iter())[0], "adalin_forward_f32");
+        assert_eq!(matches("pad", all.into_iter()), ["pad_forward_x4_f32"]);
+        assert!(matches("zzzzzzzz", all.into_iter()).is_empty());
+    }
+
+    #[test]
+    fn an_unknown_kernel_is_an_error_with_a_hint() {
+        let error = find("adma_f32").unwrap_err();
+        assert_eq!(error.message(), "no kernel is named adma_f32");
+        assert!(error.hint_text().unwrap().starts_with("did you mean adam_f32"), "{error}");
+        assert_eq!(select("adam_f32").unwrap().len(), 1);
+        assert!(select("conv_forward").unwrap().len() > 1);
+    }
+}

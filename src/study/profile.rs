@@ -1,0 +1,181 @@
+//! `ugatit profile`: one training step, kernel by kernel.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value as Json, json};
+
+use super::counts::{Counts, KernelRecord};
+use super::run::{Record, Step};
+use super::text;
+use crate::device::Program;
+
+/// Sums over a program's launches, as `ugatit plan` prints them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Launches.
+    pub launches: u64,
+    /// Fewest bytes they must move.
+    pub min_bytes: u64,
+    /// Floating-point operations.
+    pub flops: u64,
+}
+
+impl Totals {
+    /// Of a whole program.
+    pub fn of(program: &Program) -> Self {
+        program.launches.iter().fold(Self::default(), |t, l| Self {
+            launches: t.launches + 1,
+            min_bytes: t.min_bytes + l.min_bytes,
+            flops: t.flops + l.flops,
+        })
+    }
+}
+
+/// The kernels, those with the largest share first: of the time where it was measured, else of the
+/// instructions.
+fn sorted(record: &Record) -> Vec<&KernelRecord> {
+    let mut kernels: Vec<_> = record.kernels.iter().collect();
+    kernels.sort_by(|a, b| match (a.milliseconds(), b.milliseconds()) {
+        (Some(x), Some(y)) => y.total_cmp(&x),
+        _ => b.counts().instructions.cmp(&a.counts().instructions),
+    });
+    kernels
+}
+
+/// The step as a table.
+pub fn table(record: &Record, step: &Step) -> String {
+    let kernels = sorted(record);
+    let totals = Totals::of(&record.program);
+    let mut out = format!("{}, on {}\n\n", step.describe(), record.device);
+    let width = kernels.iter().map(|k| k.kernel.name.len()).max().unwrap_or(6);
+    let time: Option<f64> = record.kernels.iter().map(KernelRecord::milliseconds).sum();
+    if let Some(all) = time {
+        _ = writeln!(
+            out,
+            "{:width$}  {:>8}  {:>9}  {:>6}  {:>9}  {:>9}  {:>8}  {:>8}",
+            "kernel", "launches", "time", "share", "least B", "FLOP", "GB/s", "GFLOP/s"
+        );
+        for k in kernels {
+            let ms = k.milliseconds().unwrap_or(0.0);
+            _ = writeln!(
+                out,
+                "{:width$}  {:>8}  {:>9}  {:>5.1}%  {:>9}  {:>9}  {:>8.0}  {:>8.0}",
+                k.kernel.name,
+                k.launches.len(),
+                text::time_ms(ms),
+                100.0 * ms / all.max(1e-9),
+                text::bytes(k.min_bytes()),
+                text::short(k.flops()),
+                k.min_bytes() as f64 / ms.max(1e-9) / 1e6,
+                k.flops() as f64 / ms.max(1e-9) / 1e6,
+            );
+        }
+        _ = writeln!(
+            out,
+            "\nMeasured launch by launch with events between them, so the sum of {} is more than a step takes.\n\
+             GB/s: of the least bytes.",
+            text::time_ms(all)
+        );
+    } else {
+        let all = record.counts();
+        _ = writeln!(
+            out,
+            "{:width$}  {:>8}  {:>7}  {:>6}  {:>9}  {:>9}  {:>6}  {:>9}  {:>9}  {:>6}  {:>5}  {:>9}  {:>9}",
+            "kernel",
+            "launches",
+            "instr",
+            "share",
+            "moved B",
+            "least B",
+            "ratio",
+            "FLOP",
+            "planned",
+            "ratio",
+            "lanes",
+            "conflicts",
+            "divergent"
+        );
+        let mut row = |name: &str, launches: u64, c: &Counts, min: u64, flops: u64| {
+            _ = writeln!(
+                out,
+                "{name:width$}  {launches:>8}  {:>7}  {:>6}  {:>9}  {:>9}  {:>6}  {:>9}  {:>9}  {:>6}  {:>5.1}  {:>9}  {:>9}",
+                text::short(c.instructions),
+                text::percent(c.instructions, all.instructions),
+                text::bytes(c.moved_bytes()),
+                text::bytes(min),
+                text::times(c.moved_bytes(), min),
+                text::short(c.flops),
+                text::short(flops),
+                text::times(c.flops, flops),
+                c.lanes as f64 / c.instructions.max(1) as f64,
+                text::short(c.conflicts),
+                text::percent(c.divergent, c.branches),
+            );
+        };
+        for k in kernels {
+            row(k.kernel.name, k.launches.len() as u64, &k.counts(), k.min_bytes(), k.flops());
+        }
+        row("all", totals.launches, &all, totals.min_bytes, totals.flops);
+        out += "\nCounted by the emulator. instr: warp instructions; moved: 32 bytes a sector, before any cache; least: each\n\
+                input once, each output once; lanes: active of 32; conflicts: further passes of shared memory; divergent:\n\
+                of the branches. `ugatit study KERNEL` shows where in the source.\n";
+    }
+    _ = writeln!(
+        out,
+        "\n{} launches, {} bytes at least, {} FLOP planned",
+        totals.launches,
+        text::grouped(totals.min_bytes),
+        text::grouped(totals.flops)
+    );
+    out
+}
+
+/// Counts for programs.
+pub(super) fn counts_json(c: &Counts) -> Json {
+    json!({
+        "warp_instructions": c.instructions, "thread_instructions": c.lanes,
+        "bytes_requested": { "read": c.read_bytes, "written": c.write_bytes },
+        "bytes_moved": c.moved_bytes(),
+        "sectors": { "read": c.read_sectors, "written": c.write_sectors, "least": c.ideal_sectors },
+        "shared_accesses": c.shared_accesses, "bank_conflicts": c.conflicts, "flops": c.flops,
+        "matrix_instructions": c.matrix, "barriers": c.barriers, "branches": c.branches,
+        "divergent_branches": c.divergent,
+    })
+}
+
+/// The step for programs.
+pub fn json(record: &Record, step: &Step) -> Json {
+    let totals = Totals::of(&record.program);
+    let counted = record.counts();
+    let all = counted.instructions;
+    let kernels: Vec<Json> = sorted(record)
+        .into_iter()
+        .map(|k| {
+            let counts = k.counts();
+            let launches: Vec<Json> = k
+                .launches
+                .iter()
+                .map(|l| {
+                    json!({ "label": l.label, "grid": l.grid, "block": l.block, "shared_bytes": l.shared_bytes,
+                        "min_bytes": l.min_bytes, "flops": l.flops, "milliseconds": l.milliseconds })
+                })
+                .collect();
+            json!({
+                "name": k.kernel.name, "file": format!("kernels/{}", k.kernel.module.file),
+                "min_bytes": k.min_bytes(), "flops": k.flops(),
+                "share": if all > 0 { counts.instructions as f64 / all as f64 } else { 0.0 },
+                "milliseconds": k.milliseconds(), "counted": counts_json(&counts), "classes": k.classes,
+                "launches": launches,
+            })
+        })
+        .collect();
+    json!({
+        "device": record.device,
+        "config": step.cfg,
+        "batch_size": step.batch,
+        "seed": step.seed,
+        "total": { "launches": totals.launches, "min_bytes": totals.min_bytes, "flops": totals.flops,
+            "counted": counts_json(&counted) },
+        "kernels": kernels,
+    })
+}
