@@ -1,0 +1,414 @@
+//! Every rung of `kernels/adalin` in every element type: against recorded data, against double precision,
+//! twice the same bits; what it moves, and what the compiler made of it.
+
+use std::collections::HashMap;
+
+use safetensors::SafeTensors;
+use ugatit::bench::adalin::case::{Case, Inputs, Kind, deviation};
+use ugatit::bench::adalin::reference::{self, Outputs};
+use ugatit::bench::adalin::{count, tolerance};
+use ugatit::device::emulator::{Emulator, Options};
+use ugatit::device::{Device, Space};
+use ugatit::kernels;
+use ugatit::tape::{
+    Activation, Affine, LowerOptions, NormRung, Seed, StateLayout, StateView, Tape, plan::plan_with,
+};
+use ugatit::tensor::{DType, Shape, nchw_to_nhwc};
+
+const DTYPES: [DType; 3] = [DType::F32, DType::F16, DType::Bf16];
+
+fn run(case: &Case, inputs: &Inputs) -> Outputs {
+    let mut device = Emulator::new(Options::default());
+    let built = case.build().unwrap_or_else(|e| panic!("{}: {e}", case.describe()));
+    built.run(&mut device, inputs).unwrap_or_else(|e| panic!("{}: {e}", case.describe()))
+}
+
+fn check(case: &Case, inputs: &Inputs, want: &Outputs, tolerance: f64) {
+    let got = run(case, inputs);
+    let names = ["out", "dx", "drho", "dgamma", "dbeta"];
+    // Over two pixels a standardised value is 1 or -1 whatever they are, and its gradient a difference of equal
+    // numbers: rounded at every step in 16 bits, nothing of it is left.
+    let lost = case.shape.pixels() == 2
+        && case.dtype != DType::F32
+        && matches!(case.rung, NormRung::Elementary | NormRung::Composed);
+    let shown = if lost { 1 } else { names.len() };
+    for (name, err) in names.into_iter().zip(deviation(&got, want, case.dtype)).take(shown) {
+        assert!(err <= tolerance, "{}: {name} is off by {err:.2e}, allowed {tolerance:.0e}", case.describe());
+    }
+}
+
+/// Every rung and type on one layer, against the definition in double precision.
+fn check_all(kind: Kind, shape: Shape, offset: f32, spread: f32, widen: f64) {
+    for dtype in DTYPES {
+        for rung in NormRung::ALL {
+            let case = Case::new(kind, rung, dtype, shape);
+            let inputs = Inputs::random(&case, offset, spread, 7);
+            check(
+                &case,
+                &inputs,
+                &reference::outputs(&case, &inputs),
+                tolerance(case.rung, case.dtype) * widen,
+            );
+        }
+    }
+}
+
+#[test]
+fn golden_forward_and_backward() {
+    let bytes = std::fs::read("tests/golden/ops.safetensors").unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let header: &HashMap<String, String> = header.metadata().as_ref().unwrap();
+    let cases: Vec<serde_json::Value> = serde_json::from_str(&header["cases"]).unwrap();
+    let mut seen = 0;
+    for golden in &cases {
+        let kind = match golden["op"].as_str().unwrap() {
+            "adalin" => Kind::AdaLin,
+            "iln" => Kind::Iln,
+            "instance_norm" => Kind::Instance,
+            _ => continue,
+        };
+        let name = golden["name"].as_str().unwrap();
+        let shape: Vec<usize> =
+            golden["x"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as usize).collect();
+        let [n, c, h, w] = shape[..] else { panic!("{name} has no shape") };
+        let read = |what: &str| -> Vec<f32> {
+            let Ok(t) = file.tensor(&format!("{name}/{what}")) else { return Vec::new() };
+            let floats = t.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+            floats.collect()
+        };
+        let tensor = |what: &str| nchw_to_nhwc(&read(what), n, c, h, w);
+        let inputs = Inputs {
+            x: tensor("x"),
+            dy: tensor("dy"),
+            residual: Vec::new(),
+            rho: read("rho"),
+            gamma: read("gamma"),
+            beta: read("beta"),
+        };
+        let wide = |v: Vec<f32>| -> Vec<f64> { v.into_iter().map(f64::from).collect() };
+        let want = Outputs {
+            out: wide(tensor("y")),
+            dx: wide(tensor("d_x")),
+            drho: wide(read("d_rho")),
+            dgamma: wide(read("d_gamma")),
+            dbeta: wide(read("d_beta")),
+        };
+        let shape = Shape::new(1, n, h, w, c);
+        // Two pixels have two values, so what the instance norm makes of them hangs on their difference.
+        // At an offset of 50 the mean's own rounding is 2e-6 of a standard deviation, and drho a difference.
+        let offset = golden["offset"].as_f64().unwrap() != 0.0;
+        let widen = if h * w == 2 {
+            50.0
+        } else if offset {
+            5.0
+        } else {
+            1.0
+        };
+        for rung in NormRung::ALL {
+            let case = Case::new(kind, rung, DType::F32, shape);
+            check(&case, &inputs, &want, tolerance(case.rung, case.dtype) * widen);
+            for dtype in [DType::F16, DType::Bf16] {
+                let case = Case { dtype, ..case };
+                let inputs = inputs.clone().rounded(dtype);
+                let want = reference::outputs(&case, &inputs);
+                check(&case, &inputs, &want, tolerance(case.rung, case.dtype) * widen);
+            }
+        }
+        // The reference agrees with the recorded data, so that it may stand in for it elsewhere.
+        let case = Case::new(kind, NormRung::Fused, DType::F32, shape);
+        for err in deviation(&reference::outputs(&case, &inputs), &want, DType::F32) {
+            assert!(err <= 3e-7 * widen, "{name}: the reference is off by {err:.2e}");
+        }
+        seen += 1;
+    }
+    assert_eq!(seen, 9);
+}
+
+#[test]
+fn odd_shapes() {
+    for (n, h, w, c) in
+        [(1, 37, 29, 3), (2, 5, 8, 7), (1, 7, 9, 5), (2, 1, 2, 3), (2, 6, 5, 24), (1, 9, 3, 40)]
+    {
+        for kind in [Kind::AdaLin, Kind::Iln, Kind::Instance] {
+            check_all(kind, Shape::new(1, n, h, w, c), 0.3, 1.0, if h * w == 2 { 50.0 } else { 1.0 });
+        }
+    }
+}
+
+#[test]
+fn two_directions_with_two_images_each() {
+    for kind in [Kind::AdaLin, Kind::Iln, Kind::Instance] {
+        check_all(kind, Shape::new(2, 2, 6, 7, 16), 0.0, 1.0, 1.0);
+        check_all(kind, Shape::new(2, 3, 4, 5, 6), 0.0, 1.0, 1.0);
+    }
+}
+
+#[test]
+fn a_large_mean_with_a_small_variance() {
+    // Mean 50, standard deviation 0.03: E[x^2] - E[x]^2 would have no digit left in fp32. The mean's own
+    // rounding, 2e-6, is 6e-5 of a deviation; no rung can do better than that with an fp32 mean. drho is a
+    // difference of two such results.
+    for (kind, c) in [(Kind::AdaLin, 16), (Kind::Iln, 5), (Kind::Instance, 8)] {
+        for rung in NormRung::ALL {
+            let case = Case::new(kind, rung, DType::F32, Shape::new(1, 2, 24, 20, c));
+            let inputs = Inputs::random(&case, 50.0, 0.0316, 3);
+            check(&case, &inputs, &reference::outputs(&case, &inputs), 5e-4);
+        }
+    }
+}
+
+#[test]
+fn activation_residual_and_padding() {
+    for (shape, pad, up) in [
+        (Shape::new(1, 2, 6, 5, 8), 1, 1),
+        (Shape::new(2, 1, 5, 4, 3), 3, 1),
+        (Shape::new(1, 1, 4, 3, 16), 1, 2),
+    ] {
+        for (act, residual) in
+            [(Activation::Relu, false), (Activation::LeakyRelu, true), (Activation::None, true)]
+        {
+            for dtype in DTYPES {
+                for rung in NormRung::ALL {
+                    let mut case = Case::new(Kind::AdaLin, rung, dtype, shape);
+                    (case.act, case.residual) = (act, residual);
+                    let unfused = matches!(rung, NormRung::Elementary | NormRung::Composed);
+                    if unfused && dtype != DType::F32 {
+                        assert_eq!(case.build().is_err(), act != Activation::None);
+                        continue;
+                    }
+                    if rung == NormRung::Network {
+                        case.padded = Some((pad, up));
+                    }
+                    let inputs = Inputs::random(&case, 0.1, 1.0, 11);
+                    let mut want = reference::outputs(&case, &inputs);
+                    want.out = reference::padded(&case, &want.out);
+                    check(&case, &inputs, &want, tolerance(case.rung, case.dtype));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_reference_is_the_derivative_of_its_forward_pass() {
+    // Finite differences in double precision, through a scalar <dy, out>.
+    for kind in [Kind::AdaLin, Kind::Iln, Kind::Instance] {
+        let mut case = Case::new(kind, NormRung::Fused, DType::F32, Shape::new(1, 2, 3, 4, 3));
+        case.act = Activation::LeakyRelu;
+        let inputs = Inputs::random(&case, 0.2, 1.0, 5);
+        let grads = reference::outputs(&case, &inputs);
+        let total = |inputs: &Inputs| -> f64 {
+            let out = reference::outputs(&case, inputs).out;
+            out.iter().zip(&inputs.dy).map(|(y, &g)| y * f64::from(g)).sum()
+        };
+        type Pick = fn(&mut Inputs) -> &mut Vec<f32>;
+        let tensors: [(&str, Pick, &Vec<f64>); 4] = [
+            ("x", |i| &mut i.x, &grads.dx),
+            ("rho", |i| &mut i.rho, &grads.drho),
+            ("gamma", |i| &mut i.gamma, &grads.dgamma),
+            ("beta", |i| &mut i.beta, &grads.dbeta),
+        ];
+        for (name, pick, grad) in tensors {
+            for (at, &grad) in grad.iter().enumerate() {
+                let (mut low, mut high) = (inputs.clone(), inputs.clone());
+                let (a, b) = (&mut pick(&mut low)[at], &mut pick(&mut high)[at]);
+                // The step that was really taken, after rounding to f32.
+                (*a, *b) = (*a - 1e-3, *b + 1e-3);
+                let step = f64::from(*b) - f64::from(*a);
+                let slope = (total(&high) - total(&low)) / step;
+                let err = (slope - grad).abs() / (1.0 + slope.abs());
+                assert!(err <= 2e-4, "{kind}: d {name}[{at}] is {grad} but the slope is {slope}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_same_bits_on_every_run() {
+    for rung in NormRung::ALL {
+        for dtype in DTYPES {
+            let case = Case::new(Kind::Iln, rung, dtype, Shape::new(2, 2, 20, 17, 16));
+            let inputs = Inputs::random(&case, 1.0, 1.0, 2);
+            let first = run(&case, &inputs);
+            let mut device = Emulator::new(Options { threads: 1, ..Options::default() });
+            let second = case.build().unwrap().run(&mut device, &inputs).unwrap();
+            assert_eq!(first, second, "{}", case.describe());
+        }
+    }
+}
+
+#[test]
+fn a_nan_reaches_output_and_gradient() {
+    for rung in NormRung::ALL {
+        let case = Case::new(Kind::AdaLin, rung, DType::F32, Shape::new(1, 1, 6, 5, 8));
+        let mut inputs = Inputs::random(&case, 0.0, 1.0, 2);
+        inputs.x[100] = f32::NAN;
+        let got = run(&case, &inputs);
+        assert!(got.out.iter().all(|v| v.is_nan()), "{rung}: the layer's statistics lost a NaN");
+        assert!(got.dx.iter().all(|v| v.is_nan()), "{rung}");
+    }
+}
+
+#[test]
+fn launches_are_as_many_as_the_baselines_say() {
+    let launches = |kind, rung| {
+        let built = Case::new(kind, rung, DType::F16, Shape::new(1, 1, 64, 64, 256)).build().unwrap();
+        use ugatit::bench::adalin::case::Part;
+        (built.launches(Part::Forward).len(), built.launches(Part::Backward).len())
+    };
+    assert_eq!(launches(Kind::AdaLin, NormRung::Elementary), (18, 47));
+    assert_eq!(launches(Kind::Iln, NormRung::Elementary), (18, 47));
+    assert_eq!(launches(Kind::Instance, NormRung::Elementary), (6, 17));
+    assert_eq!(launches(Kind::AdaLin, NormRung::Composed), (7, 14));
+    assert_eq!(launches(Kind::Instance, NormRung::Composed), (2, 2));
+    for rung in [NormRung::Fused, NormRung::Vectorised, NormRung::Network] {
+        assert_eq!(launches(Kind::AdaLin, rung), (3, 3));
+    }
+}
+
+#[test]
+fn the_fused_rungs_move_little_more_than_they_must() {
+    // The pass that writes the result: forward x in, result out; backward dout and x in, dx out. The
+    // statistics before it read x once more, the sums before the backward one dout and x; with them three
+    // and five passes over the tensor. Partial results and parameters may add 5 %.
+    for (dtype, rungs) in [
+        (DType::F32, &[NormRung::Fused, NormRung::Vectorised, NormRung::Network][..]),
+        (DType::F16, &[NormRung::Vectorised, NormRung::Network]),
+        (DType::Bf16, &[NormRung::Vectorised]),
+    ] {
+        for &rung in rungs {
+            let mut case = Case::new(Kind::AdaLin, rung, dtype, Shape::new(1, 8, 32, 32, 64));
+            if rung == NormRung::Network {
+                case.padded = Some((1, 1));
+            }
+            let mut emulator = Emulator::new(Options::default());
+            let [forward, backward] = count(&mut emulator, &case).unwrap();
+            let tensor = case.least_backward() / 3;
+            let within = |what: &str, got: u64, least: u64| {
+                let ratio = got as f64 / least as f64;
+                assert!(
+                    (1.0..=1.05).contains(&ratio),
+                    "{}: {what} moves {ratio:.3} x the least",
+                    case.describe()
+                );
+            };
+            if rung != NormRung::Fused {
+                within("forward apply", forward.last_launch_bytes, case.least_forward());
+                within("forward", forward.moved(), case.least_forward() + tensor);
+                within("backward apply", backward.last_launch_bytes, case.least_backward());
+                within("backward", backward.moved(), case.least_backward() + 2 * tensor);
+                assert_eq!(forward.bank_conflicts + backward.bank_conflicts, 0, "{}", case.describe());
+                // Every sector that a 16-byte access touches is used whole.
+                let sectors = (forward.read_sectors + forward.written_sectors) * 32;
+                assert!(sectors as f64 <= 1.02 * forward.moved() as f64, "{}", case.describe());
+            } else {
+                assert!(forward.moved() >= case.least_forward() + tensor);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_baselines_move_what_their_passes_say() {
+    for (rung, forward_passes, backward_passes) in
+        [(NormRung::Elementary, 23.0, 76.0), (NormRung::Composed, 11.0, 27.0)]
+    {
+        let case = Case::new(Kind::AdaLin, rung, DType::F32, Shape::new(1, 8, 32, 32, 64));
+        let mut emulator = Emulator::new(Options::default());
+        let [forward, backward] = count(&mut emulator, &case).unwrap();
+        let tensor = (case.least_backward() / 3) as f64;
+        for (got, passes) in [(forward, forward_passes), (backward, backward_passes)] {
+            // Broadcast operands are read beside the tensors: at most one each time.
+            let moved = got.moved() as f64 / tensor;
+            assert!(moved >= 0.99 * passes && moved <= 1.6 * passes, "{rung}: {moved:.1} of {passes} passes");
+        }
+    }
+}
+
+#[test]
+fn no_kernel_has_a_stack_frame() {
+    let mut seen = 0;
+    for kernel in kernels::all().iter().filter(|k| k.module.file.starts_with("adalin/")) {
+        for r in kernel.resources {
+            let name = kernel.name;
+            assert_eq!((r.stack, r.spill_stores, r.spill_loads), (0, 0, 0), "{name} on sm_{}", r.arch);
+            seen += 1;
+        }
+    }
+    assert!(seen >= 200, "only {seen} kernels found");
+}
+
+/// Norm, padding, a second norm with a residual, and back, through the planner: every rung gives the same.
+#[test]
+fn a_planned_network_agrees_in_every_rung() {
+    let shape = Shape::new(2, 2, 5, 6, 8);
+    let wide = Shape { h: 7, w: 8, ..shape };
+    let run = |norm: NormRung| -> (usize, Vec<Vec<f32>>) {
+        let mut layout = StateLayout::default();
+        let mut tape = Tape::new();
+        let mut state = |tape: &mut Tape, name: &str, shape: Shape| {
+            let buffer = layout.add(name, shape.len() as u64 * 4);
+            tape.state(name, shape, StateView { buffer, offset: 0 })
+        };
+        let row = Shape::row(2, 8);
+        let x = state(&mut tape, "x", shape);
+        let affine = Affine {
+            rho: state(&mut tape, "rho", row),
+            gamma: state(&mut tape, "gamma", row),
+            beta: state(&mut tape, "beta", row),
+        };
+        let upstream = state(&mut tape, "upstream", wide);
+        let grads = [(x, shape), (affine.rho, row), (affine.gamma, row)]
+            .map(|(v, s)| (v, state(&mut tape, "grad", s)));
+        let first = tape.norm("first", x, Some(affine), Activation::Relu, None);
+        let padded = tape.pad(first, 1, 1);
+        tape.keep(padded);
+        let second = tape.norm("second", first, None, Activation::None, Some(first));
+        let out = tape.pad(second, 1, 1);
+        tape.keep(out);
+        tape.backward(&[Seed::Upstream(out, upstream)], &grads);
+        let options = LowerOptions { norm, ..LowerOptions::default() };
+        let planned = plan_with("norms", &tape, &layout, options).unwrap();
+        let mut device = Emulator::new(Options::default());
+        let state = device.allocate(layout.bytes()).unwrap();
+        let arena = device.allocate(planned.program.arena_bytes).unwrap();
+        for (i, (_, offset, bytes)) in layout.buffers().enumerate().take(5) {
+            let values = (0..bytes / 4).map(|k| ((k * 37 + i as u64 * 11) % 101) as f32 / 50.0 - 1.0);
+            let values: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
+            device.upload(state, offset, &values).unwrap();
+        }
+        let program = std::sync::Arc::new(planned.program.clone());
+        let prepared = device.prepare(program, state, arena).unwrap();
+        device.run(prepared).unwrap();
+        let read = [padded, out].into_iter().chain(grads.map(|g| g.1)).map(|v| {
+            let (space, offset, bytes) = planned.locations[&v];
+            let from = if space == Space::State { state } else { arena };
+            let mut data = vec![0u8; bytes as usize];
+            device.download(from, offset, &mut data).unwrap();
+            data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+        });
+        (planned.program.launches.len(), read.collect())
+    };
+    let (launches, want) = run(NormRung::Vectorised);
+    for norm in NormRung::ALL {
+        let (count, got) = run(norm);
+        if norm == NormRung::Network {
+            assert_eq!(count, launches - 2, "both paddings are made by the norms");
+            assert_eq!(got, want, "the padding changes no bit");
+        }
+        for (what, (got, want)) in ["padded", "out", "dx", "drho", "dgamma"].iter().zip(got.iter().zip(&want))
+        {
+            let scale = want.iter().fold(0f32, |m, v| m.max(v.abs()));
+            for (g, w) in got.iter().zip(want) {
+                assert!((g - w).abs() <= 1e-5 * scale, "{norm}: {what} is {g}, not {w}");
+            }
+        }
+    }
+}
+
+#[test]
+fn two_pixels_at_least() {
+    let one = Case::new(Kind::AdaLin, NormRung::Vectorised, DType::F32, Shape::new(1, 1, 1, 1, 8));
+    assert!(one.build().is_err());
+}
