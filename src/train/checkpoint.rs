@@ -419,6 +419,12 @@ fn read_meta(tensors: &Metadata) -> Result<Meta, String> {
     let config: Config =
         serde_json::from_str(get("config")?).map_err(|e| format!("its configuration cannot be read: {e}"))?;
     config.check().map_err(|e| format!("its configuration cannot be: {}", e.message()))?;
+    if config.img_ch != 3 {
+        return Err(format!(
+            "its pictures have {} colour channels, and pictures are read as RGB",
+            config.img_ch
+        ));
+    }
     let pictures = get("pictures")?;
     let batch_size = number("batch_size")?;
     Ok(Meta {
