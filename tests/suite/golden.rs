@@ -11,7 +11,7 @@ use safetensors::tensor::TensorView;
 use ugatit::verify::{FileReport, Golden, check, verify};
 
 fn path(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.safetensors"))
+    crate::project(&format!("tests/golden/{name}.safetensors"))
 }
 
 /// A recording that can be changed.
