@@ -46,7 +46,7 @@ pub(super) fn run(args: &PlanArgs) -> Result<(), End> {
     args.network.check_batch().map_err(End::Input)?;
     let mut cfg = Config::default();
     args.network.apply(&mut cfg);
-    let plan = TrainingPlan::new(&cfg, args.network.batch_size).map_err(End::Input)?;
+    let plan = TrainingPlan::new(&cfg, args.network.batch_size, args.network.norm).map_err(End::Input)?;
     let launches = &plan.step.program.launches;
     let mut kernels: BTreeMap<&str, Total> = BTreeMap::new();
     let mut all = Total::default();
@@ -94,6 +94,7 @@ fn print_json(
     let json = json!({
         "config": plan.model.cfg,
         "batch_size": args.network.batch_size,
+        "norm": args.network.norm,
         "launches": launches,
         "kernels": kernels,
         "total": all,

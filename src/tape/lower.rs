@@ -7,7 +7,7 @@ mod conv;
 
 use std::collections::{HashMap, HashSet};
 
-use super::norm::{self, NormRung};
+use super::norm::{self, NormRung, Norms};
 use super::{Activation, Affine, LossKind, Op, Place, Spectral, StateLayout, Tape, Value};
 use crate::device::{Arg, Buffer, BufferRef, Launch, Space};
 use crate::kernels;
@@ -32,6 +32,13 @@ pub struct LowerOptions {
     pub conv: ConvRung,
     /// Which rung of the norms.
     pub norm: NormRung,
+}
+
+impl From<Norms> for LowerOptions {
+    /// The default, with the norms chosen.
+    fn from(norms: Norms) -> Self {
+        Self { norm: norms.rung(), ..Self::default() }
+    }
 }
 
 /// A rung of `kernels/conv`.

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use super::Activation;
 use crate::device::Arg;
 use crate::tensor::{DType, Shape};
@@ -67,6 +69,53 @@ impl FromStr for NormRung {
         Self::ALL.into_iter().find(|r| r.name() == text).ok_or_else(|| {
             Error::new(format!("unknown norm '{text}'"))
                 .hint("norms are elementary, composed, fused, vectorised, network")
+        })
+    }
+}
+
+/// How all norms of a network are computed: fused, or as one of the two baselines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Norms {
+    /// [`NormRung::Network`]: a norm, its activation, residual and padding in one pass.
+    #[default]
+    Fused,
+    /// [`NormRung::Composed`].
+    Composed,
+    /// [`NormRung::Elementary`].
+    Elementary,
+}
+
+impl Norms {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Fused, Self::Composed, Self::Elementary];
+
+    /// The rung of `kernels/adalin` it stands for.
+    pub fn rung(self) -> NormRung {
+        match self {
+            Self::Fused => NormRung::Network,
+            Self::Composed => NormRung::Composed,
+            Self::Elementary => NormRung::Elementary,
+        }
+    }
+}
+
+impl fmt::Display for Norms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Fused => "fused",
+            Self::Composed => "composed",
+            Self::Elementary => "elementary",
+        })
+    }
+}
+
+impl FromStr for Norms {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|n| n.to_string() == text).ok_or_else(|| {
+            Error::new(format!("unknown norm '{text}'")).hint("norms are fused, composed, elementary")
         })
     }
 }

@@ -8,6 +8,7 @@ mod golden;
 mod ops;
 mod resume;
 mod study;
+mod train;
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
 //! What a benchmark leaves: records as JSON, one schema for this program and for `benches/torch_adalin.py`;
-//! the table and the chart made of them.
+//! the tables made of them.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -176,7 +176,8 @@ pub fn into_readme(readme: &str, records: &[Record]) -> Result<String> {
     Ok(format!("{}{BEGIN}\n\n{}\n{}", &readme[..begin], markdown(records), &readme[end..]))
 }
 
-fn shape_text(shape: [usize; 4]) -> String {
+/// `1x64x64x256`.
+pub fn shape_text(shape: [usize; 4]) -> String {
     shape.map(|v| v.to_string()).join("x")
 }
 
@@ -245,72 +246,12 @@ pub fn markdown(records: &[Record]) -> String {
     text
 }
 
-/// A bar chart: of times where there are any (rotated buffers, graph), else of bytes moved over the least.
-pub fn svg(records: &[Record]) -> String {
-    let by_time = records.iter().any(|r| r.time.is_some());
-    let value = |r: &Record| -> Option<f64> {
-        if by_time {
-            let t = r.time.as_ref()?;
-            (t.regime == "rotated" && t.mode == "graph").then_some(t.microseconds)
-        } else {
-            Some(r.counts.as_ref()?.moved() as f64 / r.least_bytes as f64)
-        }
-    };
-    let mut groups: Vec<(String, Vec<(String, f64)>)> = Vec::new();
-    for r in records {
-        let Some(v) = value(r) else { continue };
-        let title = format!("{} {}, {} {}", r.kind, r.pass, shape_text(r.shape), r.dtype);
-        let name = if r.source == "ugatit" { r.rung.clone() } else { format!("{} {}", r.source, r.rung) };
-        match groups.iter_mut().find(|g| g.0 == title) {
-            Some(g) => g.1.push((name, v)),
-            None => groups.push((title, vec![(name, v)])),
-        }
-    }
-    let (unit, title) = if by_time {
-        (" µs", "Microseconds a pass, buffers rotated beyond the L2, inside a graph")
-    } else {
-        ("x", "Bytes moved over the least possible, counted by the emulator (no time)")
-    };
-    let rows: usize = groups.iter().map(|g| g.1.len() + 2).sum();
-    let (width, line, left, right) = (760.0, 20.0, 150.0, 90.0);
-    let height = 50.0 + rows as f64 * line;
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
-         font-family=\"sans-serif\" font-size=\"13\">\n<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n\
-         <text x=\"12\" y=\"26\" font-size=\"15\" font-weight=\"bold\" fill=\"#222222\">{title}</text>\n"
-    );
-    let mut y = 50.0;
-    for (title, bars) in &groups {
-        let most = bars.iter().fold(f64::MIN_POSITIVE, |m, b| m.max(b.1));
-        _ = writeln!(out, "<text x=\"12\" y=\"{:.0}\" fill=\"#222222\">{title}</text>", y + 14.0);
-        y += line;
-        for (name, v) in bars {
-            let length = (width - left - right) * v / most;
-            let fused = !matches!(name.as_str(), "elementary" | "composed") && !name.starts_with("torch");
-            let colour = if fused { "#2a7f62" } else { "#b0b7bf" };
-            _ = writeln!(
-                out,
-                "<text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\" fill=\"#444444\">{name}</text>\
-                 <rect x=\"{left:.0}\" y=\"{:.0}\" width=\"{length:.1}\" height=\"14\" fill=\"{colour}\"/>\
-                 <text x=\"{:.1}\" y=\"{:.0}\" fill=\"#444444\">{v:.2}{unit}</text>",
-                left - 8.0,
-                y + 14.0,
-                y + 3.0,
-                left + length + 6.0,
-                y + 14.0
-            );
-            y += line;
-        }
-        y += line;
-    }
-    out + "</svg>\n"
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn record(rung: &str) -> Record {
+    /// What the tests of this module and of the chart start from.
+    pub fn record(rung: &str) -> Record {
         Record {
             source: "ugatit".into(),
             device: "emulator".into(),
