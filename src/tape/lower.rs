@@ -201,6 +201,18 @@ impl Lowering<'_> {
         args: Vec<Arg>,
         flops: usize,
     ) -> Result<()> {
+        let geometry = norm::Geometry { grid, block, shared_bytes: 0, cooperative: false };
+        self.launch_as(kernel, geometry, args, flops)
+    }
+
+    fn launch_as(
+        &mut self,
+        kernel: &str,
+        geometry: norm::Geometry,
+        args: Vec<Arg>,
+        flops: usize,
+    ) -> Result<()> {
+        let norm::Geometry { grid, block, shared_bytes, cooperative } = geometry;
         let kernel = kernels::find(kernel)?;
         let bytes = |arg: &Arg| if let Arg::Buffer(r) = arg { r.bytes } else { 0 };
         let mut min_bytes: u64 = args.iter().map(bytes).sum();
@@ -217,12 +229,13 @@ impl Lowering<'_> {
             kernel,
             grid,
             block,
-            shared_bytes: 0,
+            shared_bytes,
             args,
             defines: Vec::new(),
             label,
             min_bytes,
             flops: flops as u64,
+            cooperative,
         });
         Ok(())
     }
@@ -756,15 +769,14 @@ impl norm::Sink for Lowering<'_> {
         Ok(counters)
     }
 
-    fn launch(
+    fn put(
         &mut self,
         _what: &str,
         kernel: &str,
-        grid: [u32; 3],
-        block: [u32; 3],
+        geometry: norm::Geometry,
         args: Vec<Arg>,
         flops: usize,
     ) -> Result<()> {
-        Lowering::launch(self, kernel, grid, block, args, flops)
+        self.launch_as(kernel, geometry, args, flops)
     }
 }

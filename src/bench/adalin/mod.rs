@@ -45,7 +45,7 @@ pub struct Options {
     /// Element types: f32, f16, bf16
     #[arg(long, value_name = "TYPE", value_delimiter = ',', value_parser = parse_dtype)]
     pub dtype: Vec<DType>,
-    /// Rungs: elementary, composed, fused, vectorised, network
+    /// Rungs: elementary, composed, fused, vectorised, network, resident
     #[arg(long, value_name = "RUNG", value_delimiter = ',')]
     pub rung: Vec<NormRung>,
     /// Layers: adalin, iln, in
@@ -398,6 +398,7 @@ pub fn copy_ceiling(gpu: &mut Cuda) -> Result<f64> {
         label: "copy".into(),
         min_bytes: 2 * bytes,
         flops: 0,
+        cooperative: false,
     };
     let program = Program {
         name: "copy".into(),

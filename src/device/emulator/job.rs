@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 
 use super::block::{WideRow, each};
-use super::code::{Code, MIDDLE, REGION, VARIABLES};
+use super::code::{Code, MIDDLE, Order, REGION, VARIABLES};
 use super::count::{Instruction, LaunchCounters, Tally};
 use super::memory::Memory;
 use super::races::{Access, Races};
@@ -46,6 +46,8 @@ pub(super) struct Job<'a> {
     pub files: &'a std::collections::HashMap<u32, String>,
     pub reverse: bool,
     pub max_instructions: u64,
+    /// Its blocks are resident all at once.
+    pub cooperative: bool,
     pub count: bool,
     /// Where races between blocks are checked for.
     pub races: Option<&'a Mutex<Races>>,
@@ -86,6 +88,11 @@ impl<'a> Job<'a> {
         } else {
             self.regions.get((id as usize).wrapping_sub(1))?.as_ref()
         }
+    }
+
+    /// Blocks of the grid.
+    pub(super) fn blocks(&self) -> u64 {
+        self.grid.iter().map(|x| u64::from(*x)).product()
     }
 
     /// Threads of a block.
@@ -134,13 +141,16 @@ impl<'a> Job<'a> {
         m: u32,
         bytes: u32,
         access: Access,
+        order: Order,
     ) -> Result<(), Box<Fault>> {
         let mut races = races.lock().unwrap_or_else(PoisonError::into_inner);
         for l in each(m) {
             let Some(r) = self.region(addr[l as usize]) else { continue };
             let at = addr[l as usize] - r.base;
             let memory = std::ptr::from_ref(r.memory) as usize;
-            let Err(met) = races.touch(memory, r.start + at, bytes, block, pc, access) else { continue };
+            let Err(met) = races.touch(memory, r.start + at, bytes, block, pc, access, order) else {
+                continue;
+            };
             let doing = match access {
                 Access::Read => "reads",
                 Access::Write => "writes",

@@ -17,6 +17,7 @@ mod matrix;
 mod memory;
 mod parse;
 mod races;
+mod resident;
 mod shared;
 mod small;
 #[cfg(test)]
@@ -306,6 +307,7 @@ impl Emulator {
             files: &loaded.ptx.files,
             reverse: self.options.warp_order == WarpOrder::Reverse,
             max_instructions: self.options.max_instructions,
+            cooperative: launch.cooperative,
             count: self.options.count,
             races: self.options.check_races.then_some(&self.races),
         };
@@ -316,9 +318,15 @@ impl Emulator {
     /// Runs all blocks of a launch; the fault of the first block that has one.
     fn run_job(&self, job: &Job) -> Result<Tally> {
         if let Some(races) = job.races {
-            races.lock().unwrap_or_else(PoisonError::into_inner).start(job.code.global_granule);
+            let together = job.cooperative.then_some(job.blocks() as usize);
+            races.lock().unwrap_or_else(PoisonError::into_inner).start(job.code.global_granule, together);
         }
-        let blocks: u64 = job.grid.iter().map(|x| u64::from(*x)).product();
+        if job.cooperative {
+            let (executed, tally) = resident::run(job).map_err(|(b, fault)| job.error(b, &fault))?;
+            self.executed.fetch_add(executed, Relaxed);
+            return Ok(tally);
+        }
+        let blocks = job.blocks();
         let next = AtomicU64::new(0);
         let stop = AtomicU64::new(u64::MAX);
         let total = Mutex::new(Tally::default());
