@@ -4,9 +4,9 @@
 // keeps its tile of it in shared memory, and they tell each other their sums through global memory, at barriers of the
 // blocks of an image (integer counters, release and acquire). The result is then written from the tiles, and the
 // blocks go on to their next image. Sums are joined in a fixed order, so every block gets the same bits.
-// Moves: forward 2 passes (x once, out once), backward 3 (dout and x once, dx once), and for each image, of B blocks,
-// 4 B C floats or so: partial sums, and what each block fetches of every channel. The parameters' gradients take a
-// second, small launch, since they go over all images.
+// Moves: forward 2 passes (x once, out once), backward 3 (dout and x once, dx once), and up to 8 floats for each channel
+// of each tile: partial sums, and what a block fetches of its channels. The parameters' gradients take a second, small
+// launch, since they go over all images.
 // Bound by: memory bandwidth, while a block loads or stores; at two barriers an image nothing moves, unless another
 // group of blocks is at work meanwhile.
 //
