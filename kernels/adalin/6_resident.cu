@@ -4,19 +4,23 @@
 // keeps its tile of it in shared memory, and they tell each other their sums through global memory, at barriers of the
 // blocks of an image (integer counters, release and acquire). The result is then written from the tiles, and the
 // blocks go on to their next image. Sums are joined in a fixed order, so every block gets the same bits.
-// Moves: forward 2 passes (x once, out once), backward 3 (dout and x once, dx once), and for each image, of B blocks,
-// 4 B C floats or so: partial sums, and what each block fetches of every channel. The parameters' gradients take a
-// second, small launch, since they go over all images.
+// Moves: forward 2 passes (x once, out once), backward 3 (dout and x once, dx once), and up to 8 floats for each channel
+// of each tile: partial sums, and what a block fetches of its channels. The parameters' gradients take a second, small
+// launch, since they go over all images.
 // Bound by: memory bandwidth, while a block loads or stores; at two barriers an image nothing moves, unless another
 // group of blocks is at work meanwhile.
 //
-// Block shape: (groups of V channels, pixels), THREADS threads; grid (ceil(C / V / blockDim.x), chunks, groups), a
-// cooperative launch. A chunk is `rows` pixels, their tile rows * blockDim.x * V elements of dynamic shared memory; a
-// group of blocks has the images blockIdx.z, blockIdx.z + gridDim.z and so on.
+// Block shape: (up to WIDTH groups of V channels, pixels), THREADS threads; grid (ceil(C / V / blockDim.x), chunks,
+// groups), a cooperative launch. A chunk is `rows` pixels, their tile rows * blockDim.x * V elements of dynamic shared
+// memory; a group of blocks has the images blockIdx.z, blockIdx.z + gridDim.z and so on.
 #include "common/norm.cuh"
 
 constexpr int THREADS = 512;
 constexpr int WARPS = THREADS / WARP;
+// Most groups of V channels a block: a row of its tile is a whole line of the cache. Narrow tiles are long ones, and
+// fewer of them share a channel, so that there are fewer partial sums.
+template <int V>
+constexpr int WIDTH = V == 1 ? WARP : 8;
 constexpr int SLICE = 8;  // channels whose partial sums one block joins: 32 bytes a row of them
 
 // ---------------------------------------------------------------- one function per PTX instruction
@@ -83,23 +87,80 @@ struct Pair {
 template <typename Value>
 __device__ __forceinline__ Value over_lanes(Value v, int first, int last) {
     const int lane = thread_of_block() % WARP;
-#pragma unroll
     for (int offset = first; offset >= last; offset /= 2) v = v.with(v.of_lane((lane + offset) % WARP));
     return v;
+}
+
+// Values in shared memory, their fields apart, so that neighbours hit neighbouring banks.
+template <typename Value, int ROWS, int COLUMNS>
+struct Scratch {
+    static constexpr int FIELDS = sizeof(Value) / sizeof(float);
+    float at[FIELDS][ROWS][COLUMNS];
+
+    __device__ __forceinline__ void set(int row, int column, const Value &v) {
+#pragma unroll
+        for (int i = 0; i < FIELDS; ++i) at[i][row][column] = reinterpret_cast<const float *>(&v)[i];
+    }
+    __device__ __forceinline__ Value get(int row, int column) const {
+        Value v;
+#pragma unroll
+        for (int i = 0; i < FIELDS; ++i) reinterpret_cast<float *>(&v)[i] = at[i][row][column];
+        return v;
+    }
+};
+
+template <typename Value, int V>
+using RowScratch = Scratch<Value, WARPS / 2, WIDTH<V> * V>;
+template <typename Value>
+using PartScratch = Scratch<Value, WARPS, SLICE>;
+
+// Over the rows of the block, of V channels a thread: within the warps first, then two warps each, then those in
+// order. Left in the first blockDim.x * V threads, one channel each, see `channel_of`.
+template <int V, typename Value>
+__device__ __forceinline__ Value over_rows(const Value (&v)[V], RowScratch<Value, V> &scratch) {
+    const int thread = thread_of_block(), lane = thread % WARP, warp = thread / WARP, width = blockDim.x;
+    Value all[V];
+#pragma unroll
+    for (int i = 0; i < V; ++i) {
+        all[i] = over_lanes(v[i], WARP / 2, width);
+        if (warp >= WARPS / 2 && lane < width) scratch.set(warp - WARPS / 2, i * width + lane, all[i]);
+    }
+    __syncthreads();
+    if (warp < WARPS / 2 && lane < width) {
+#pragma unroll
+        for (int i = 0; i < V; ++i) {
+            const int at = i * width + lane;
+            scratch.set(warp, at, all[i].with(scratch.get(warp, at)));
+        }
+    }
+    __syncthreads();
+    Value total = {};
+    if (thread < width * V)
+#pragma unroll 4
+        for (int k = 0; k < WARPS / 2; ++k) total = total.with(scratch.get(k, thread));
+    return total;
+}
+
+// The channel that `over_rows` leaves in a thread; C or more in threads without one.
+template <int V>
+__device__ __forceinline__ int channel_of(int thread, int C) {
+    const int width = blockDim.x;
+    if (thread >= width * V) return C;
+    return (blockIdx.x * width + thread % width) * V + thread / width;
 }
 
 // Over the block, of what the threads of each `threadIdx % SLICE` hold, left in the first SLICE threads: within the
 // warps first, then the warps in order.
 template <typename Value>
-__device__ __forceinline__ Value over_parts(Value v, Value (&scratch)[WARPS][SLICE]) {
+__device__ __forceinline__ Value over_parts(Value v, PartScratch<Value> &scratch) {
     const int thread = thread_of_block();
     v = over_lanes(v, WARP / 2, SLICE);
     __syncthreads();
-    if (thread % WARP < SLICE) scratch[thread / WARP][thread % WARP] = v;
+    if (thread % WARP < SLICE) scratch.set(thread / WARP, thread % WARP, v);
     __syncthreads();
     if (thread < SLICE)
 #pragma unroll 3
-        for (int warp = 1; warp < WARPS; ++warp) v = v.with(scratch[warp][thread]);
+        for (int warp = 1; warp < WARPS; ++warp) v = v.with(scratch.get(warp, thread));
     return v;
 }
 
@@ -136,10 +197,10 @@ __device__ __forceinline__ void forward(T *out, const T *x, const T *residual, f
     typedef typename Bits<V, T>::type Word;
     extern __shared__ __align__(16) unsigned char tile_bytes[];
     Word *const tile = reinterpret_cast<Word *>(tile_bytes) + threadIdx.x;
-    __shared__ MomentsScratch<THREADS, 1> scratch;
-    __shared__ Set sets[WARPS][SLICE];
+    __shared__ RowScratch<Set, V> scratch;
+    __shared__ PartScratch<Set> sets;
     __shared__ float layer[2];  // mean, rstd
-    __shared__ Staged<V, 3> staged;
+    __shared__ Staged<V, 3, WIDTH<V>> staged;
     const int thread = thread_of_block(), c = (blockIdx.x * blockDim.x + threadIdx.x) * V, chunk = blockIdx.y;
     const int chunks = gridDim.y, slice_count = ceil_div(C, SLICE), block = chunk * gridDim.x + blockIdx.x;
     const int begin = chunk * rows + threadIdx.y, end = min((chunk + 1) * rows, HW);
@@ -149,7 +210,7 @@ __device__ __forceinline__ void forward(T *out, const T *x, const T *residual, f
         const size_t base = (size_t)image * HW * C + c;
 
         // The tile, and the mean and M2 of its channels. Each thread shifts by its first value.
-        float n = 0.f, mean[V] = {}, m2[V] = {};
+        Set mine[V] = {};
         if (c < C && begin < end) {
             float first[V], sum[V] = {}, squares[V] = {};
             const Word head = *reinterpret_cast<const Word *>(x + base + (size_t)begin * C);
@@ -168,18 +229,17 @@ __device__ __forceinline__ void forward(T *out, const T *x, const T *residual, f
                     squares[v] = fmaf(q[v], q[v], squares[v]);
                 }
             }
-            n = (float)ceil_div(end - begin, blockDim.y);
+            const float n = (float)ceil_div(end - begin, blockDim.y);
+            float mean[V], m2[V];
             moments_of(mean, m2, first, sum, squares, n);
-        }
 #pragma unroll
-        for (int v = 0; v < V; ++v) {
-            float count = n, one_mean[1] = {mean[v]}, one_m2[1] = {m2[v]};
-            join_rows(count, one_mean, one_m2, scratch);
-            mean[v] = one_mean[0], m2[v] = one_m2[0];
+            for (int v = 0; v < V; ++v) mine[v] = {{n, mean[v], m2[v]}};
         }
-        if (threadIdx.y == 0 && c < C) {
-            store_row(sums + (size_t)chunk * 2 * C + c, mean);
-            store_row(sums + ((size_t)chunk * 2 + 1) * C + c, m2);
+        const Set of_tile = over_rows(mine, scratch);
+        const int own = channel_of<V>(thread, C);
+        if (own < C) {
+            sums[(size_t)chunk * 2 * C + own] = of_tile.m.mean;
+            sums[((size_t)chunk * 2 + 1) * C + own] = of_tile.m.m2;
         }
         meet(counters + 3 * image);
 
@@ -238,7 +298,7 @@ __device__ __forceinline__ void forward(T *out, const T *x, const T *residual, f
         if (threadIdx.y == 0 && c < C) {
             const float mean_l = layer[0], rstd_l = layer[1];
             const float *const plane = planes + (size_t)image * 4 * C + c;
-            float scale[V], share[V], shift[V];
+            float mean[V], scale[V], share[V], shift[V];
             load_row(mean, plane);
             load_row(scale, plane + C);
             load_row(share, plane + 2 * C);
@@ -290,10 +350,10 @@ __device__ __forceinline__ void backward(T *dx, float *totals, const T *dout, co
     extern __shared__ __align__(16) unsigned char tile_bytes[];
     Word *const tile = reinterpret_cast<Word *>(tile_bytes) + threadIdx.x;
     Word *const tile_of_dout = tile + rows * blockDim.x;
-    __shared__ SumsScratch<THREADS, 1> scratch;
-    __shared__ Pair pairs[WARPS][SLICE];
+    __shared__ RowScratch<Pair, V> scratch;
+    __shared__ PartScratch<Pair> pairs;
     __shared__ float layer[3];  // B_L, rstd_L Q1 / m, mean_L
-    __shared__ Staged<V, 6> staged;
+    __shared__ Staged<V, 6, WIDTH<V>> staged;
     const int thread = thread_of_block(), c = (blockIdx.x * blockDim.x + threadIdx.x) * V, chunk = blockIdx.y;
     const int chunks = gridDim.y, slice_count = ceil_div(C, SLICE), block = chunk * gridDim.x + blockIdx.x;
     const int begin = chunk * rows + threadIdx.y, end = min((chunk + 1) * rows, HW);
@@ -306,7 +366,7 @@ __device__ __forceinline__ void backward(T *dx, float *totals, const T *dout, co
         __syncthreads();  // the planes of the image before are in use until here
         stage(staged, 0, act == NONE ? 1 : 3, lines + (size_t)image * 3 * C, C, c);
         __syncthreads();
-        float s1[V] = {}, s2[V] = {};
+        Pair mine[V] = {};
         if (c < C) {
             Line<V> line = {};
             take(line.mean, staged, 0);
@@ -324,20 +384,16 @@ __device__ __forceinline__ void backward(T *dx, float *totals, const T *dout, co
                 through_activation(g, q, line, act);
 #pragma unroll
                 for (int v = 0; v < V; ++v) {
-                    s1[v] += g[v];
-                    s2[v] = fmaf(g[v], q[v] - line.mean[v], s2[v]);
+                    mine[v].a += g[v];
+                    mine[v].b = fmaf(g[v], q[v] - line.mean[v], mine[v].b);
                 }
             }
         }
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-            float a[1] = {s1[v]}, b[1] = {s2[v]};
-            sum_rows(a, b, scratch);
-            s1[v] = a[0], s2[v] = b[0];
-        }
-        if (threadIdx.y == 0 && c < C) {
-            store_row(sums + (size_t)chunk * 2 * C + c, s1);
-            store_row(sums + ((size_t)chunk * 2 + 1) * C + c, s2);
+        const Pair of_tile = over_rows(mine, scratch);
+        const int own = channel_of<V>(thread, C);
+        if (own < C) {
+            sums[(size_t)chunk * 2 * C + own] = of_tile.a;
+            sums[((size_t)chunk * 2 + 1) * C + own] = of_tile.b;
         }
         meet(counters + 3 * image);
 

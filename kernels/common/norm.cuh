@@ -141,14 +141,14 @@ __device__ __forceinline__ float normalise(float x, const Line<V> &line, int v) 
 
 // ---------------------------------------------------------------- planes a block shares
 // V values a lane of each of several planes. Lanes lie 16 bytes apart, so that reading them has no bank conflict.
-template <int V, int PLANES>
+template <int V, int PLANES, int LANES = WARP>
 struct Staged {
-    alignas(16) float at[PLANES][(V + 3) / 4][WARP][V < 4 ? V : 4];
+    alignas(16) float at[PLANES][(V + 3) / 4][LANES][V < 4 ? V : 4];
 };
 
 // A thread puts its own channels' values there, for all rows of the block.
-template <int V, int PLANES>
-__device__ __forceinline__ void put(Staged<V, PLANES> &to, int plane, const float (&q)[V]) {
+template <int V, int PLANES, int LANES>
+__device__ __forceinline__ void put(Staged<V, PLANES, LANES> &to, int plane, const float (&q)[V]) {
 #pragma unroll
     for (int v = 0; v < V; v += 4) {
         if constexpr (V == 1)
@@ -160,8 +160,8 @@ __device__ __forceinline__ void put(Staged<V, PLANES> &to, int plane, const floa
 }
 
 // Row `first` + k of the block fetches plane k of src [count, C], for the channels from c on. A barrier must follow.
-template <int V, int PLANES>
-__device__ __forceinline__ void stage(Staged<V, PLANES> &to, int first, int count, const float *src, int C, int c) {
+template <int V, int PLANES, int LANES>
+__device__ __forceinline__ void stage(Staged<V, PLANES, LANES> &to, int first, int count, const float *src, int C, int c) {
     const int k = (int)threadIdx.y - first;
     if (k < 0 || k >= count || c >= C) return;
     float q[V];
@@ -169,8 +169,8 @@ __device__ __forceinline__ void stage(Staged<V, PLANES> &to, int first, int coun
     put(to, threadIdx.y, q);
 }
 
-template <int V, int PLANES>
-__device__ __forceinline__ void take(float (&q)[V], const Staged<V, PLANES> &from, int plane) {
+template <int V, int PLANES, int LANES>
+__device__ __forceinline__ void take(float (&q)[V], const Staged<V, PLANES, LANES> &from, int plane) {
 #pragma unroll
     for (int v = 0; v < V; v += 4) {
         if constexpr (V == 1) {
@@ -182,8 +182,8 @@ __device__ __forceinline__ void take(float (&q)[V], const Staged<V, PLANES> &fro
     }
 }
 
-template <int V, int PLANES>
-__device__ __forceinline__ Line<V> take_line(const Staged<V, PLANES> &from) {
+template <int V, int PLANES, int LANES>
+__device__ __forceinline__ Line<V> take_line(const Staged<V, PLANES, LANES> &from) {
     Line<V> line;
     take(line.mean, from, 0);
     take(line.scale, from, 1);

@@ -84,6 +84,7 @@ fn print_json(
                 "grid": l.grid,
                 "block": l.block,
                 "shared_bytes": l.shared_bytes,
+                "cooperative": l.cooperative,
                 "min_bytes": l.min_bytes,
                 "flops": l.flops,
             })

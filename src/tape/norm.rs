@@ -25,11 +25,13 @@ const APPLY_BLOCKS: usize = 2048;
 
 /// Threads a block of the resident rung, as its kernels have it.
 const RESIDENT_THREADS: usize = 512;
+/// Its groups of channels a block, at most: a cache line of 128 bytes.
+const RESIDENT_WIDTH: usize = 8;
 /// Channels whose partial sums one of its blocks joins, as its kernels have it.
 const SLICE: usize = 8;
 /// Bytes of its tiles: those of compute capability 8.6 and 8.9 with 99 KiB a block, or else, for large images,
 /// those of 8.0 and 9.0 with 163 KiB; what the kernels have of their own is taken off.
-const TILE_BYTES: [usize; 2] = [86 << 10, 152 << 10];
+const TILE_BYTES: [usize; 2] = [88 << 10, 152 << 10];
 
 /// A rung of `kernels/adalin`. All compute the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -683,8 +685,9 @@ impl<'s, S: Sink> Maker<'s, S> {
     /// How the images are spread over resident blocks whose shared memory holds `tiles` tensors; None where it
     /// holds no whole image.
     fn resident_split(&self, tiles: usize) -> Option<Split> {
-        let (images, pixels, columns) = (self.s.images(), self.s.pixels(), self.columns());
-        let width = self.block.0;
+        let (images, pixels) = (self.s.images(), self.s.pixels());
+        let width = self.block.0.min(if self.v == 1 { 32 } else { RESIDENT_WIDTH });
+        let columns = (self.s.c / self.v).div_ceil(width);
         let height = RESIDENT_THREADS / width;
         let row_bytes = width * self.v * self.dtype.bytes() as usize * tiles;
         let most_chunks = RESIDENT_BLOCKS as usize / columns;

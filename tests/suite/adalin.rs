@@ -313,10 +313,13 @@ fn the_fused_rungs_move_little_more_than_they_must() {
 
 #[test]
 fn the_resident_rung_moves_every_tensor_once() {
-    // Large enough that images come in turns, and small enough for the emulator. Forward x in, result out;
+    // Images in turns, and one image that all blocks share. Forward x in, result out;
     // backward dout and x in, dx out; everything else, partial sums and parameters, may add 5 %.
-    for dtype in DTYPES {
-        let case = Case::new(Kind::AdaLin, NormRung::Resident, dtype, Shape::new(1, 16, 64, 64, 64));
+    for (dtype, shape) in DTYPES
+        .into_iter()
+        .flat_map(|dtype| [(dtype, Shape::new(1, 16, 64, 64, 64)), (dtype, Shape::new(1, 1, 64, 64, 256))])
+    {
+        let case = Case::new(Kind::AdaLin, NormRung::Resident, dtype, shape);
         let mut emulator = Emulator::new(Options::default());
         let [forward, backward] = count(&mut emulator, &case).unwrap();
         for (what, counts, least) in

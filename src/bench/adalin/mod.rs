@@ -60,7 +60,7 @@ pub struct Options {
     /// Draw a chart into this file, as its ending says: .svg or .png
     #[arg(long, value_name = "FILE", value_parser = parse_plot)]
     pub plot: Option<PathBuf>,
-    /// Measure nothing; write the tables of benches/records/adalin-*.json into README.md
+    /// Measure nothing; write chart and table of benches/records/adalin-*.json into README.md and docs
     #[arg(long)]
     pub readme: bool,
     /// Measure nothing; show the records of these files as one table
@@ -150,6 +150,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<Vec<Record>> {
             std::fs::read_to_string(readme).map_err(|e| Error::new(format!("cannot read README.md: {e}")))?;
         let text = record::into_readme(&text, &records)?;
         std::fs::write(readme, text).map_err(|e| Error::new(format!("cannot write README.md: {e}")))?;
+        Chart::new(&records).save(Path::new(record::CHART))?;
         return Ok(records);
     }
     if !options.show.is_empty() {

@@ -163,7 +163,10 @@ pub const BEGIN: &str = "<!-- adalin benchmark: written by `ugatit bench adalin 
 /// Its end.
 pub const END: &str = "<!-- end of adalin benchmark -->";
 
-/// Puts tables of the records between the markers of a README.
+/// The chart that [`into_readme`] shows, as the README names it.
+pub const CHART: &str = "docs/adalin.svg";
+
+/// Puts the chart and a table of the records between the markers of a README.
 ///
 /// # Errors
 /// When it has no markers.
@@ -173,12 +176,101 @@ pub fn into_readme(readme: &str, records: &[Record]) -> Result<String> {
         return Err(Error::new("the README has no place for the benchmark")
             .hint(format!("put these two lines where it belongs: {BEGIN} and {END}")));
     };
-    Ok(format!("{}{BEGIN}\n\n{}\n{}", &readme[..begin], markdown(records), &readme[end..]))
+    Ok(format!("{}{BEGIN}\n\n{}\n{}", &readme[..begin], summary(records), &readme[end..]))
 }
 
 /// `1x64x64x256`.
 pub fn shape_text(shape: [usize; 4]) -> String {
     shape.map(|v| v.to_string()).join("x")
+}
+
+/// What counts are of.
+const COUNTED: &str = "Counts of the emulator, no time. *Moved* is what threads ask for and give, over the least possible: \
+     input in and output out; backward both gradients and the input. Threads of the unfused rungs ask for \
+     their mean, gamma and the like each time, which a GPU's caches serve: of the tensor itself they \
+     move 23 and 76 passes (elementary), 11 and 27 (composed).";
+
+/// The chart, and folded below it a row for each rung, shape and type: forward / backward. Times are those inside a
+/// graph; `markdown` has the others too. Nothing stands in for what nobody measured.
+pub fn summary(records: &[Record]) -> String {
+    let key = |r: &Record| {
+        let of_layer = (r.kind.clone(), r.shape, r.dtype.clone(), r.work.clone());
+        (r.source.clone(), r.rung.clone(), of_layer, r.device.clone(), r.date.clone(), r.commit.clone())
+    };
+    let mut rows: Vec<(_, Vec<&Record>)> = Vec::new();
+    for r in records {
+        match rows.iter_mut().find(|row| row.0 == key(r)) {
+            Some(row) => row.1.push(r),
+            None => rows.push((key(r), vec![r])),
+        }
+    }
+    // Forward / backward of some figure; a dash where nobody measured it.
+    let both = |row: &[&Record], figure: &dyn Fn(&Record) -> Option<String>| -> String {
+        let of = |pass| row.iter().filter(|r| r.pass == pass).find_map(|r| figure(r)).unwrap_or("–".into());
+        format!("{} / {}", of("forward"), of("backward"))
+    };
+    let name = |r: &Record| {
+        let source = if r.source == "ugatit" { String::new() } else { format!("{} ", r.source) };
+        let work = if r.work == "norm" { String::new() } else { format!(" ({})", r.work) };
+        format!("{source}{}{work}", r.rung)
+    };
+    let (layer, end) = ("layer | type | shape | rung", "device | date | commit");
+    let place = |r: &Record| format!("{} | {} | {} | {}", r.kind, r.dtype, shape_text(r.shape), name(r));
+    let made = |r: &Record| format!("{} | {} | {}", r.device, r.date, r.commit);
+
+    let mut text = format!(
+        "![the chart of the figures below]({CHART})\n\n<details><summary>The figures, forward / backward</summary>\n\n"
+    );
+    let timed = |r: &Record, regime: &str| r.time.clone().filter(|t| t.mode == "graph" && t.regime == regime);
+    if records.iter().any(|r| r.time.is_some()) {
+        _ = writeln!(text, "| {layer} | µs, L2-warm | µs, rotated | GB/s, rotated | % of copy | {end} |");
+        text += "|---|---|---|---|--:|--:|--:|--:|---|---|---|\n";
+        for (_, row) in rows.iter().filter(|(_, row)| row.iter().any(|r| r.time.is_some())) {
+            let warm = both(row, &|r| Some(format!("{:.1}", timed(r, "warm")?.microseconds)));
+            let rotated = both(row, &|r| Some(format!("{:.1}", timed(r, "rotated")?.microseconds)));
+            let speed = both(row, &|r| Some(format!("{:.0}", timed(r, "rotated")?.gb_per_s)));
+            let share = both(row, &|r| {
+                let t = timed(r, "rotated")?;
+                Some(format!("{:.0}", 100.0 * t.gb_per_s / t.copy_gb_per_s))
+            });
+            _ = writeln!(
+                text,
+                "| {} | {warm} | {rotated} | {speed} | {share} | {} |",
+                place(row[0]),
+                made(row[0])
+            );
+        }
+        text += "\n";
+    }
+    if records.iter().any(|r| r.counts.is_some()) {
+        _ = writeln!(text, "{COUNTED}\n");
+        _ = writeln!(
+            text,
+            "| {layer} | launches | MB moved | x least | instructions a value | bank conflicts | {end} |"
+        );
+        text += "|---|---|---|---|--:|--:|--:|--:|--:|---|---|---|\n";
+        for (_, row) in rows.iter().filter(|(_, row)| row.iter().any(|r| r.counts.is_some())) {
+            let counted = |figure: &dyn Fn(&Record, &Counts) -> String| {
+                both(row, &|r| r.counts.as_ref().map(|c| figure(r, c)))
+            };
+            _ = writeln!(
+                text,
+                "| {} | {} | {} | {} | {} | {} | {} |",
+                place(row[0]),
+                counted(&|_, c| c.launches.to_string()),
+                counted(&|_, c| format!("{:.1}", c.moved() as f64 / 1e6)),
+                counted(&|r, c| format!("{:.2}", c.moved() as f64 / r.least_bytes as f64)),
+                counted(&|r, c| {
+                    let values = r.shape.iter().product::<usize>() as f64;
+                    format!("{:.1}", c.warp_instructions as f64 * 32.0 / values)
+                }),
+                counted(&|_, c| c.bank_conflicts.to_string()),
+                made(row[0])
+            );
+        }
+        text += "\n";
+    }
+    text + "</details>\n"
 }
 
 /// Tables in Markdown: times first, then counts. Nothing stands in for what nobody measured.
@@ -214,10 +306,7 @@ pub fn markdown(records: &[Record]) -> String {
     }
     let counted: Vec<&Record> = records.iter().filter(|r| r.counts.is_some()).collect();
     if !counted.is_empty() {
-        text += "Counts of the emulator, no time. *Moved* is what threads ask for and give, over the least possible: \
-                 input in and output out; backward both gradients and the input. Threads of the unfused rungs ask for \
-                 their mean, gamma and the like each time, which a GPU's caches serve: of the tensor itself they \
-                 move 23 and 76 passes (elementary), 11 and 27 (composed).\n\n";
+        _ = writeln!(text, "{COUNTED}\n");
         text += "| pass | layer | type | shape | rung | launches | MB moved | x least | instructions a value | bank conflicts | device | date | commit |\n";
         text += "|---|---|---|---|---|--:|--:|--:|--:|--:|---|---|---|\n";
         for r in counted {
@@ -283,9 +372,51 @@ pub(super) mod tests {
         let readme = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
         let once = into_readme(&readme, &[record("fused")]).unwrap();
         assert!(once.starts_with("before\n") && once.ends_with("\nafter\n") && !once.contains("old"));
-        assert!(once.contains("| 1.50 |"), "{once}");
+        assert!(once.contains("| 1.50 / – |"), "{once}");
+        assert!(once.contains("(docs/adalin.svg)"), "{once}");
         assert_eq!(into_readme(&once, &[record("fused")]).unwrap(), once);
         assert!(into_readme("no markers", &[]).unwrap_err().hint_text().is_some());
+    }
+
+    #[test]
+    fn a_summary_has_a_row_for_each_rung() {
+        let backward = |rung| {
+            let mut r = Record { pass: "backward".into(), least_bytes: 288, ..record(rung) };
+            r.counts.as_mut().unwrap().launches = 14;
+            r
+        };
+        let time = |regime: &str, microseconds| Time {
+            regime: regime.into(),
+            mode: "graph".into(),
+            microseconds,
+            gb_per_s: 400.0,
+            copy_gb_per_s: 500.0,
+        };
+        let on_gpu = |regime, microseconds| Record {
+            source: "torch".into(),
+            device: "H100".into(),
+            counts: None,
+            time: Some(time(regime, microseconds)),
+            ..record("eager")
+        };
+        let records = [
+            record("fused"),
+            record("composed"),
+            backward("fused"),
+            on_gpu("warm", 7.0),
+            on_gpu("rotated", 9.5),
+        ];
+        let text = summary(&records);
+        let rows: Vec<&str> = text.lines().filter(|l| l.starts_with("| adalin")).collect();
+        assert_eq!(
+            rows,
+            [
+                "| adalin | f32 | 1x2x3x4 | torch eager | 7.0 / – | 9.5 / – | 400 / – | 80 / – | H100 | 2026-01-31 | abc |",
+                "| adalin | f32 | 1x2x3x4 | fused | 3 / 14 | 0.0 / 0.0 | 1.50 / 1.00 | 13.3 / 13.3 | 0 / 0 | emulator | 2026-01-31 | abc |",
+                "| adalin | f32 | 1x2x3x4 | composed | 3 / – | 0.0 / – | 1.50 / – | 13.3 / – | 0 / – | emulator | 2026-01-31 | abc |",
+            ],
+            "{text}"
+        );
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! `parse` reads PTX, `decode` turns a kernel into compact instructions over register slots,
 //! `exec` runs a warp of them, `access` does its loads and stores, `block` holds the warps and the
-//! shared memory of a block, `job` what one launch's blocks share, `memory` the global memory.
+//! shared memory of a block, `job` what one launch's blocks share, `resident` runs blocks that wait for
+//! each other, `memory` the global memory.
 
 mod access;
 mod alu;
@@ -39,13 +40,13 @@ pub use count::{Class, Counters, Instruction, LaunchCounters, Line};
 use job::{Fault, Job, Region, argument_base, variable_base};
 use memory::Memory;
 
-/// Order in which the warps of a block run. A kernel whose result depends on it has a race.
+/// Order in which the warps of a block run, and the blocks of a cooperative launch. A kernel whose result depends on it has a race.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WarpOrder {
-    /// Warp 0 first.
+    /// Warp 0 and block 0 first.
     #[default]
     Forward,
-    /// Warp 0 last.
+    /// Warp 0 and block 0 last.
     Reverse,
 }
 
@@ -58,7 +59,8 @@ pub struct Options {
     pub warp_order: WarpOrder,
     /// Most warp-instructions one warp may execute before it counts as a loop without end.
     pub max_instructions: u64,
-    /// Check for races between blocks on global memory; blocks then run one after the other.
+    /// Check for races between blocks on global memory; blocks then run one after the other, those of a
+    /// cooperative launch in turns. There, release and acquire order what the blocks do.
     pub check_races: bool,
     /// Count instructions and traffic.
     pub count: bool,
