@@ -183,6 +183,7 @@ impl<'a> Job<'a> {
                 |n: u32| self.files.get(&n).map_or(self.module.to_owned(), |f| shorten(f, self.module));
             instructions.push(Instruction {
                 text: code.text[pc].clone(),
+                ptx_line: loc.ptx,
                 file: file(loc.inner.file),
                 line: loc.inner.line,
                 inlined_at: (file(loc.outer.file), loc.outer.line),
