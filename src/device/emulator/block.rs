@@ -179,15 +179,15 @@ impl Worker {
                 self.executed += self.warps.iter().map(|w| w.executed).sum::<u64>();
                 return Ok(());
             }
-            let released = self.release(job);
+            let released = self.release(job)?;
             if !released && !moved && self.shared.progress == progress {
-                return Err(self.deadlock(job));
+                return Err(self.deadlock(job, "the block can never go on"));
             }
         }
     }
 
     /// Lets warps go on whose barrier is complete; false where there is none.
-    fn release(&mut self, job: &Job) -> bool {
+    fn release(&mut self, job: &Job) -> Result<bool, Box<Fault>> {
         let mut any = false;
         for id in 0..16 {
             let mut members = 0u32;
@@ -199,7 +199,12 @@ impl Worker {
                 {
                     members |= 1 << w.index;
                     threads += w.live.count_ones();
-                    wanted = Some(wanted.unwrap_or(0).max(count));
+                    let of = |n: u32| if n == 0 { self.warps.len() as u32 * 32 } else { n };
+                    if wanted.is_some_and(|n| of(n) != of(count)) {
+                        let what = "warps wait at one barrier for different numbers of threads";
+                        return Err(self.deadlock(job, what));
+                    }
+                    wanted = Some(count);
                 }
             }
             let Some(wanted) = wanted else { continue };
@@ -208,6 +213,10 @@ impl Worker {
             let complete = if wanted == 0 { threads == live } else { threads + arrived >= wanted };
             if !complete {
                 continue;
+            }
+            if wanted != 0 && threads + arrived > wanted {
+                // Which of them meet would be luck.
+                return Err(self.deadlock(job, "more threads come to a barrier than it is for"));
             }
             any = true;
             let exited = self.warps.iter().filter(|w| w.live == 0).fold(0, |m, w| m | 1 << w.index);
@@ -220,11 +229,12 @@ impl Worker {
                 finish_barrier(job.code, warp, yes, threads);
             }
         }
-        any
+        Ok(any)
     }
 
+    /// A fault that shows where all warps wait.
     #[cold]
-    fn deadlock(&self, job: &Job) -> Box<Fault> {
+    fn deadlock(&self, job: &Job, what: &str) -> Box<Fault> {
         let mut lines = Vec::new();
         let mut first = None;
         for w in &self.warps {
@@ -248,7 +258,7 @@ impl Worker {
         if lines.len() > shown {
             text.push_str(&format!("; and {} more", lines.len() - shown));
         }
-        let mut f = Fault::warp(format!("the block can never go on: {text}"));
+        let mut f = Fault::warp(format!("{what}: {text}"));
         if let Some(w) = first {
             f.warp = w.index;
             f.pc = w.wait_pc;

@@ -74,7 +74,8 @@ impl Races {
             let cell = &mut page[(granule % PAGE) as usize];
             let both_atomic = access == Access::Atomic && cell.atomic;
             if cell.written_in == launch && cell.writer != block && !both_atomic {
-                return Err(Meeting { wrote: true, block: Some(cell.writer), pc: cell.write_pc });
+                let block = (cell.writer != MANY).then_some(cell.writer);
+                return Err(Meeting { wrote: true, block, pc: cell.write_pc });
             }
             if access == Access::Read {
                 if cell.read_in != launch {
@@ -88,8 +89,11 @@ impl Races {
                 let block = (cell.reader != MANY).then_some(cell.reader);
                 return Err(Meeting { wrote: false, block, pc: cell.read_pc });
             }
-            (cell.written_in, cell.writer, cell.write_pc) = (launch, block, pc);
-            cell.atomic = access == Access::Atomic;
+            let again = cell.written_in == launch;
+            // An atomic of its own after its plain write must not hide that write.
+            cell.atomic = access == Access::Atomic && (!again || cell.atomic);
+            let writer = if again && cell.writer != block { MANY } else { block };
+            (cell.written_in, cell.writer, cell.write_pc) = (launch, writer, pc);
         }
         Ok(())
     }
