@@ -66,9 +66,10 @@ struct NetworkArgs {
     #[arg(long, value_name = "N", default_value_t = Config::default().n_res)]
     n_res: usize,
 
-    /// Depth of the discriminators; less depth allows smaller pictures
-    #[arg(long, value_name = "N", default_value_t = Config::default().n_dis)]
-    n_dis: usize,
+    /// Depth of the discriminators; less depth allows smaller pictures [default: 6; `plan` takes the
+    /// deepest that the size allows]
+    #[arg(long, value_name = "N")]
+    n_dis: Option<usize>,
 
     /// Pictures of each domain in a step
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -88,7 +89,7 @@ impl NetworkArgs {
         cfg.img_size = self.size;
         cfg.ch = self.ch;
         cfg.n_res = self.n_res;
-        cfg.n_dis = self.n_dis;
+        cfg.n_dis = self.n_dis.unwrap_or(Config::default().n_dis);
     }
 
     fn check_batch(&self) -> Result<()> {
@@ -175,11 +176,17 @@ pub fn main() -> ExitCode {
             Command::Bench(args) => bench::run(&args),
             Command::Kernels(args) => command::kernels(&args).map_err(End::Input),
             Command::Profile(args) => match args.step.step() {
-                Ok(_) => command::profile(&args).map_err(End::Failed),
+                Ok(_) => {
+                    args.step.note().iter().for_each(|note| say(note));
+                    command::profile(&args).map_err(End::Failed)
+                }
                 Err(error) => Err(End::Input(error)),
             },
             Command::Study(args) => match args.check() {
-                Ok(()) => command::study(&args).map_err(End::Failed),
+                Ok(()) => {
+                    args.step.note().iter().filter(|_| args.source.is_none()).for_each(|note| say(note));
+                    command::study(&args).map_err(End::Failed)
+                }
                 Err(error) => Err(End::Input(error)),
             },
         },

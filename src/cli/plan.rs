@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 
 use clap::Args;
-use serde::Serialize;
 use serde_json::json;
 use ugatit::device::Launch;
 use ugatit::nn::Config;
+use ugatit::study::command::depth_note;
+use ugatit::study::profile::Totals;
 use ugatit::train::run::{Needs, TrainingPlan, in_words};
 
-use super::{End, NetworkArgs};
+use super::{End, NetworkArgs, say};
 
 /// List every kernel launch of a training step, and the memory a run needs; no device is used
 ///
@@ -26,36 +27,23 @@ pub(super) struct PlanArgs {
     json: bool,
 }
 
-/// Launches of one kernel.
-#[derive(Clone, Copy, Default, Serialize)]
-struct Total {
-    launches: usize,
-    min_bytes: u64,
-    flops: u64,
-}
-
-impl Total {
-    fn add(&mut self, launch: &Launch) {
-        self.launches += 1;
-        self.min_bytes += launch.min_bytes;
-        self.flops += launch.flops;
-    }
-}
-
 pub(super) fn run(args: &PlanArgs) -> Result<(), End> {
     args.network.check_batch().map_err(End::Input)?;
     let mut cfg = Config::default();
     args.network.apply(&mut cfg);
+    if args.network.n_dis.is_none() {
+        cfg.n_dis = Config::deepest_n_dis(cfg.img_size);
+    }
     let plan = TrainingPlan::new(&cfg, args.network.batch_size, args.network.norm).map_err(End::Input)?;
     let launches = &plan.step.program.launches;
-    let mut kernels: BTreeMap<&str, Total> = BTreeMap::new();
-    let mut all = Total::default();
+    depth_note(cfg.img_size, args.network.n_dis).iter().for_each(|note| say(note));
+    let mut kernels: BTreeMap<&str, Totals> = BTreeMap::new();
     for launch in launches {
         kernels.entry(launch.kernel.name).or_default().add(launch);
-        all.add(launch);
     }
+    let all = Totals::of(&plan.step.program);
     // The most work first.
-    let mut kernels: Vec<(&str, Total)> = kernels.into_iter().collect();
+    let mut kernels: Vec<(&str, Totals)> = kernels.into_iter().collect();
     kernels.sort_by_key(|(name, t)| (std::cmp::Reverse(t.flops), std::cmp::Reverse(t.min_bytes), *name));
     let mut out = BufWriter::new(io::stdout().lock());
     if args.json {
@@ -71,8 +59,8 @@ fn print_json(
     out: &mut dyn Write,
     args: &PlanArgs,
     plan: &TrainingPlan,
-    kernels: &[(&str, Total)],
-    all: Total,
+    kernels: &[(&str, Totals)],
+    all: Totals,
 ) -> io::Result<()> {
     let launches = plan.step.program.launches.iter().enumerate();
     let launches: Vec<_> = launches
@@ -107,8 +95,8 @@ fn print_json(
 fn print_tables(
     out: &mut dyn Write,
     launches: &[Launch],
-    kernels: &[(&str, Total)],
-    all: Total,
+    kernels: &[(&str, Totals)],
+    all: Totals,
     needs: &Needs,
 ) -> io::Result<()> {
     writeln!(

@@ -89,6 +89,13 @@ impl Config {
         (3usize << (self.layers_global() - 2)).next_multiple_of(4).max(8)
     }
 
+    /// The official depth of the discriminators, or the deepest that pictures of a size allow.
+    pub fn deepest_n_dis(img_size: usize) -> usize {
+        let official = Self::default().n_dis;
+        let fits = |&n_dis: &usize| Self { n_dis, ..Self::default() }.min_img_size() <= img_size;
+        (2..=official).rev().find(fits).unwrap_or(2)
+    }
+
     /// Learning rate of a step, counted from 1: constant for half the run, then down by equal slices.
     /// Repeats the reference's running subtraction, so that the last digit agrees as well.
     pub fn lr_at(&self, step: u64) -> f64 {

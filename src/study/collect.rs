@@ -1,6 +1,6 @@
 //! From the emulator's counters to [`Counts`], by line of the PTX.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::counts::Counts;
 use super::listing::{self, Kind, Line};
@@ -25,7 +25,7 @@ pub fn of(emulator: &Emulator, prepared: Prepared, program: &Program) -> Vec<Cou
     for (launch, counters) in program.launches.iter().zip(emulator.counters(prepared)) {
         let lines = places.entry(launch.kernel.name).or_insert_with(|| {
             let listing = listing::ptx(launch.kernel.module.ptx, launch.kernel.name);
-            align(&listing, counters.instructions.iter().map(|i| &i.text[..]))
+            align(&listing, counters.instructions.iter().map(|i| i.ptx_line))
         });
         let mut counted = Counted::default();
         for (instruction, &line) in counters.instructions.iter().zip(&*lines) {
@@ -63,27 +63,16 @@ fn counts_of(instruction: &Instruction) -> Counts {
     }
 }
 
-/// The line number of each instruction: both are in the order of the PTX, where a line may hold several.
-/// What is in no line, because a call was inlined, counts for the line before it.
-fn align<'a>(listing: &[Line], instructions: impl Iterator<Item = &'a str>) -> Vec<u32> {
-    let squeezed = |text: &str| text.chars().filter(|c| !c.is_whitespace() && *c != ';').collect::<String>();
-    let lines: Vec<(u32, String)> = listing
-        .iter()
-        .filter(|l| l.kind == Kind::Instruction)
-        .map(|l| (l.number, squeezed(&l.text)))
-        .collect();
-    let (mut at, mut from) = (0, 0);
-    let mut last = lines.first().map_or(0, |l| l.0);
+/// The line of the listing for each instruction. What is in no line of it, because a call was inlined,
+/// counts for the line before.
+fn align(listing: &[Line], instructions: impl Iterator<Item = u32>) -> Vec<u32> {
+    let lines: BTreeSet<u32> =
+        listing.iter().filter(|l| l.kind == Kind::Instruction).map(|l| l.number).collect();
+    let mut last = lines.first().copied().unwrap_or(0);
     instructions
-        .map(|text| {
-            let text = squeezed(text);
-            let found = (at..lines.len()).find_map(|i| {
-                let start = if i == at { from } else { 0 };
-                lines[i].1[start..].find(&text).map(|p| (i, start + p + text.len()))
-            });
-            if let Some((i, end)) = found {
-                (at, from) = (i, end);
-                last = lines[i].0;
+        .map(|line| {
+            if lines.contains(&line) {
+                last = line;
             }
             last
         })
@@ -95,27 +84,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn instructions_find_their_lines() {
-        let line = |number, text: &str| Line {
-            number,
-            text: text.into(),
-            kind: Kind::Instruction,
-            places: Vec::new(),
-        };
+    fn what_was_inlined_counts_for_its_call() {
+        let line = |number, kind| Line { number, text: String::new(), kind, places: Vec::new() };
         let listing = [
-            line(3, "bar.sync 0;"),
-            line(5, "bar.sync 0;"),
-            line(7, "{ setp.eq.s32 p, %r1, 0; @p bra L; }"),
-            line(9, "add.s32 %r1, %r2, %r3;"),
+            line(20, Kind::Label),
+            line(23, Kind::Instruction),
+            line(25, Kind::Instruction),
+            line(29, Kind::Instruction),
         ];
-        let texts = [
-            "bar.sync 0",
-            "bar.sync 0",
-            "setp.eq.s32 p, %r1, 0",
-            "@p bra L",
-            "mul inlined",
-            "add.s32 %r1, %r2, %r3",
-        ];
-        assert_eq!(align(&listing, texts.into_iter()), [3, 5, 7, 7, 7, 9]);
+        assert_eq!(align(&listing, [23, 23, 25, 7, 8, 29].into_iter()), [23, 23, 25, 25, 25, 29]);
+        assert_eq!(align(&listing, [7, 23].into_iter()), [23, 23]);
     }
 }

@@ -29,6 +29,15 @@ pub struct KernelsArgs {
     pub json: bool,
 }
 
+/// What commands that only look at a step tell of a depth that they chose. `train` chooses none: it would
+/// make another network than the official one without being asked to.
+pub fn depth_note(size: usize, n_dis: Option<usize>) -> Option<String> {
+    let (deepest, official) = (Config::deepest_n_dis(size), Config::default().n_dis);
+    (n_dis.is_none() && deepest != official).then(|| {
+        format!("--n-dis {deepest}: the official {official} needs pictures larger than {size} pixels")
+    })
+}
+
 /// The networks of a step that is run for its counts.
 #[derive(Args, Clone, Debug)]
 pub struct StepArgs {
@@ -59,25 +68,23 @@ pub struct StepArgs {
 }
 
 impl StepArgs {
+    /// What is to be told of a depth that was chosen for the size, where that is not the official one.
+    pub fn note(&self) -> Option<String> {
+        depth_note(self.size, self.n_dis)
+    }
+
     /// The step they mean.
     ///
     /// # Errors
     /// When it makes no network.
     pub fn step(&self) -> Result<Step> {
-        let with = |n_dis| Config {
+        let cfg = Config {
             img_size: self.size,
             light: self.light,
             ch: self.ch,
             n_res: self.n_res,
-            n_dis,
+            n_dis: self.n_dis.unwrap_or_else(|| Config::deepest_n_dis(self.size)),
             ..Config::default()
-        };
-        let cfg = match self.n_dis {
-            Some(n_dis) => with(n_dis),
-            None => {
-                let fits = (2..=6).rev().find(|&n| with(n).min_img_size() <= self.size);
-                with(fits.unwrap_or(2))
-            }
         };
         cfg.check()?;
         if self.batch_size == 0 {

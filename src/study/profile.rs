@@ -2,15 +2,16 @@
 
 use std::fmt::Write as _;
 
+use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 use super::counts::{Counts, KernelRecord};
 use super::run::{Record, Step};
 use super::text;
-use crate::device::Program;
+use crate::device::{Launch, Program};
 
 /// Sums over a program's launches, as `ugatit plan` prints them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
     /// Launches.
     pub launches: u64,
@@ -23,11 +24,16 @@ pub struct Totals {
 impl Totals {
     /// Of a whole program.
     pub fn of(program: &Program) -> Self {
-        program.launches.iter().fold(Self::default(), |t, l| Self {
-            launches: t.launches + 1,
-            min_bytes: t.min_bytes + l.min_bytes,
-            flops: t.flops + l.flops,
-        })
+        let mut totals = Self::default();
+        program.launches.iter().for_each(|l| totals.add(l));
+        totals
+    }
+
+    /// Adds a launch.
+    pub fn add(&mut self, launch: &Launch) {
+        self.launches += 1;
+        self.min_bytes += launch.min_bytes;
+        self.flops += launch.flops;
     }
 }
 

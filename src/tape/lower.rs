@@ -129,6 +129,17 @@ fn div_up(a: usize, b: usize) -> u32 {
     u32::try_from(a.div_ceil(b)).expect("grid fits 32 bits")
 }
 
+/// Operations of a sum over a block of threads that all of them want (`block_sum`): five shuffles in each
+/// warp, then every thread adds up what the warps have. Where a layer is small, these are most of its operations.
+pub(super) fn block_sum_for_all(threads: usize) -> usize {
+    threads * (5 + threads / 32)
+}
+
+/// The same where one thread alone wants the sum.
+pub(super) fn block_sum_for_one(threads: usize) -> usize {
+    threads * 5 + threads / 32
+}
+
 /// Block shape (channels, pixels) of the passes that keep a thread on one channel.
 fn channel_block(c: usize) -> (usize, usize) {
     let channels = c.next_power_of_two().min(32);
@@ -327,6 +338,9 @@ impl Lowering<'_> {
                     args,
                     0,
                 )?;
+                if acc == Arg::I32(1) {
+                    self.out.launches.last_mut().expect("just pushed").flops = (n * si.d) as u64;
+                }
                 // Only the part that is copied moves, whatever the buffers' sizes.
                 let last = self.out.launches.last_mut().expect("just pushed");
                 last.min_bytes = moved * if acc == Arg::I32(1) { 3 } else { 2 };
@@ -423,7 +437,7 @@ impl Lowering<'_> {
                 let (sums, tops, places) =
                     (self.scratch("sums", n), self.scratch("maxima", n), self.scratch("places", n));
                 let args = vec![sums, tops, places, self.buf(inp), int(s.pixels()), int(s.c), int(chunks)];
-                self.pass("global_pool_partial_f32", s, chunks, args, 2 * s.len())?;
+                self.pass("global_pool_partial_f32", s, chunks, args, s.len())?;
                 let (top, at) = (self.maybe(maximum.map(|m| m.0)), self.maybe(maximum.map(|m| m.1)));
                 let args = vec![
                     self.buf(average),
@@ -477,7 +491,8 @@ impl Lowering<'_> {
                     .collect();
                 args.extend([int(s.c), acc, acc_rows]);
                 let grid = [s.c as u32, s.d as u32, 1];
-                self.launch("cam_fold_backward_f32", grid, [THREADS as u32, 1, 1], args, 6 * s.len())
+                let sums = 2 * block_sum_for_all(THREADS) * s.c * s.d;
+                self.launch("cam_fold_backward_f32", grid, [THREADS as u32, 1, 1], args, 6 * s.len() + sums)
             }
             Op::CamLogits { gap, gmp, gap_w, gmp_w, spectral, out } => {
                 self.label("cam logits", out);
@@ -488,7 +503,10 @@ impl Lowering<'_> {
                     [out, gap, gmp, gap_w, gmp_w].into_iter().map(|v| self.buf(v)).collect();
                 args.extend([a, m, int(s.c), int(s.n), per]);
                 let grid = [s.images() as u32, 1, 1];
-                self.launch("cam_logits_forward_f32", grid, [THREADS as u32, 1, 1], args, 4 * s.len())
+                // A barrier follows the first of the sums, so all threads finish it.
+                let sums = block_sum_for_all(THREADS) + block_sum_for_one(THREADS);
+                let flops = 4 * s.len() + sums * s.images();
+                self.launch("cam_logits_forward_f32", grid, [THREADS as u32, 1, 1], args, flops)
             }
             Op::CamLogitsPoolGrad { dlogits, gap_w, gmp_w, spectral, dgap, dgmp } => {
                 self.label("cam logits grad", dgap);
@@ -523,7 +541,9 @@ impl Lowering<'_> {
                     acc,
                 ];
                 let grid = [div_up(s.c, THREADS), s.d as u32, 1];
-                self.launch("cam_logits_backward_weight_f32", grid, [THREADS as u32, 1, 1], args, 4 * s.len())
+                let passes = spectral.map_or(0, |sp| s.d * self.shape(sp.inv_sigma).n);
+                let flops = 4 * s.len() + 5 * passes * s.c;
+                self.launch("cam_logits_backward_weight_f32", grid, [THREADS as u32, 1, 1], args, flops)
             }
             Op::Heatmap { inp, out } => {
                 self.label("heatmap", out);
@@ -543,7 +563,7 @@ impl Lowering<'_> {
                     [w.w as u32, w.d as u32, 1],
                     [128, 1, 1],
                     args,
-                    2 * w.len() * n,
+                    2 * w.len() * n + block_sum_for_one(128) * w.w * w.d * n,
                 )
             }
             Op::LinearInputGrad { dpre, weight, dinp } => {
@@ -592,7 +612,8 @@ impl Lowering<'_> {
                     Arg::F32(targets[1]),
                 ];
                 let kernel = format!("loss_{}_forward_f32", loss_name(kind));
-                self.launch(&kernel, [groups as u32, 1, 1], [512, 1, 1], args, 3 * s.len())
+                let flops = forward_flops(kind) * s.len() + groups * block_sum_for_one(512);
+                self.launch(&kernel, [groups as u32, 1, 1], [512, 1, 1], args, flops)
             }
             Op::LossGrad { kind, inp, target, targets, halves, weights, dinp } => {
                 self.label("loss grad", dinp);
@@ -613,7 +634,13 @@ impl Lowering<'_> {
                     acc,
                 ];
                 let kernel = format!("loss_{}_backward_f32", loss_name(kind));
-                self.launch(&kernel, [div_up(n, 512), groups as u32, 1], [512, 1, 1], args, 3 * s.len())
+                self.launch(
+                    &kernel,
+                    [div_up(n, 512), groups as u32, 1],
+                    [512, 1, 1],
+                    args,
+                    backward_flops(kind) * s.len(),
+                )
             }
             Op::PowerIteration { weight, u, v, spectral, pass } => {
                 self.label("power iteration", weight);
@@ -630,10 +657,12 @@ impl Lowering<'_> {
                     [div_up(k * lanes, THREADS), d as u32, 1],
                     threads,
                     args,
-                    flops,
+                    // The lanes of a row join their sums, each of them all.
+                    flops + d * k * lanes * lanes.ilog2() as usize,
                 )?;
                 let args = vec![self.buf(v), self.buf(spectral.pass_v), raw, kk, int(passes), int(pass)];
-                self.launch("spectral_normalise_f32", [d as u32, 1, 1], threads, args, 3 * d * k)?;
+                let normalise = d * (3 * k + block_sum_for_all(THREADS));
+                self.launch("spectral_normalise_f32", [d as u32, 1, 1], threads, args, normalise)?;
                 let (bc, bp) = channel_block(co);
                 let chunks = chunks_of(k, co).min(64);
                 let partial = self.scratch("partials", d * chunks * co);
@@ -650,7 +679,9 @@ impl Lowering<'_> {
                     int(passes),
                     int(pass),
                 ];
-                self.launch("spectral_finish_f32", [d as u32, 1, 1], threads, args, 4 * d * co)
+                let sums = block_sum_for_all(THREADS) + block_sum_for_one(THREADS);
+                let flops = d * (co * (chunks + 5) + sums);
+                self.launch("spectral_finish_f32", [d as u32, 1, 1], threads, args, flops)
             }
             Op::Adam { p, m, v, g, schedule, hyper } => {
                 self.label("adam", p);
@@ -746,6 +777,16 @@ impl Lowering<'_> {
         let grid = [div_up(k * co, THREADS), s.d as u32, 1];
         self.launch("spectral_correct_f32", grid, [THREADS as u32, 1, 1], args, 3 * s.d * passes * k * co)
     }
+}
+
+/// Operations of a loss for each element, exponential and logarithm as the polynomials they are.
+fn forward_flops(kind: LossKind) -> usize {
+    if kind == LossKind::Bce { 30 } else { 3 }
+}
+
+/// Of its gradient.
+fn backward_flops(kind: LossKind) -> usize {
+    if kind == LossKind::Bce { 15 } else { 4 }
 }
 
 fn loss_name(kind: LossKind) -> &'static str {

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::Activation;
+use super::lower::{block_sum_for_all, block_sum_for_one};
 use crate::device::{Arg, RESIDENT_BLOCKS};
 use crate::tensor::{DType, Shape};
 use crate::{Error, Result};
@@ -503,6 +504,12 @@ impl<'s, S: Sink> Maker<'s, S> {
         [channels as u32, (SMALL / channels) as u32, 1]
     }
 
+    /// Pairs of threads of that block that join what they have, for all channels of an image.
+    fn small_joins(&self) -> usize {
+        let [channels, _, _] = self.small_block();
+        self.s.c.div_ceil(channels as usize) * (SMALL - channels as usize)
+    }
+
     // ------------------------------------------------------------ memory
 
     fn tensor(&mut self, name: &str) -> Arg {
@@ -536,7 +543,9 @@ impl<'s, S: Sink> Maker<'s, S> {
         self.pass("statistics", "adalin_statistics", over, args, 3 * s.len())?;
         let args =
             vec![io.stats, io.layer_stats, partial, hw, c, int(rows), int(self.unbiased), Arg::F32(EPS)];
-        let flops = 8 * s.images() * s.c * chunks;
+        let layer =
+            if io.params.is_some() { block_sum_for_all(THREADS) + block_sum_for_one(THREADS) } else { 0 };
+        let flops = s.images() * (s.c * (10 * chunks + 12) + layer);
         let grid = [s.images() as u32, 1, 1];
         self.sink.launch("finish", "adalin_finish_f32", grid, [THREADS as u32, 1, 1], args, flops)?;
         let mut args = vec![io.out, io.inp];
@@ -574,7 +583,8 @@ impl<'s, S: Sink> Maker<'s, S> {
         args.extend([hw, c, n, per, int(self.unbiased), int(rows)]);
         args.extend([flag(io.accumulate_affine), flag(io.accumulate_rho)]);
         let (grid, block) = ([s.d as u32, 1, 1], [THREADS as u32, 1, 1]);
-        let flops = 20 * s.images() * s.c;
+        let sums = if io.params.is_some() { 2 * block_sum_for_all(THREADS) } else { 0 };
+        let flops = s.images() * (s.c * (2 * chunks + 20) + sums);
         self.sink.launch("coefficients", "adalin_backward_coefficients_f32", grid, block, args, flops)?;
 
         let mut args = vec![io.dinp, io.dout, io.inp, coefficients];
@@ -622,7 +632,10 @@ impl<'s, S: Sink> Maker<'s, S> {
             Arg::F32(EPS),
         ];
         let (grid, block) = ([s.images() as u32, 1, 1], self.small_block());
-        let flops = 8 * s.images() * s.c * s.pixels().div_ceil(rows);
+        // Ten for each chunk of a channel; the rows of the block join theirs, ten a pair; then the layer's
+        // mean and spread, which all threads want.
+        let joins = 10 * self.small_joins() + if params.is_some() { 2 * block_sum_for_all(SMALL) } else { 0 };
+        let flops = s.images() * (s.c * (10 * s.pixels().div_ceil(rows) + 12) + joins);
         self.sink.launch("finish", "adalin_finish_rows_f32", grid, block, args, flops)?;
         Ok(lines)
     }
@@ -664,7 +677,11 @@ impl<'s, S: Sink> Maker<'s, S> {
         args.extend([flag(io.accumulate_affine), flag(io.accumulate_rho)]);
         let block = self.small_block();
         let more = if io.params.is_some() { s.d * s.c.div_ceil(block[0] as usize) } else { 0 };
-        let (grid, flops) = ([up(s.images() + more, 1), 1, 1], 20 * s.images() * s.c);
+        let grid = [up(s.images() + more, 1), 1, 1];
+        // The sums of an image are joined for its coefficients, and with parameters once more for their gradients.
+        let (times, sums) = if io.params.is_some() { (2, 2 * block_sum_for_all(SMALL)) } else { (1, 0) };
+        let joins = 2 * times * (s.c * chunks + self.small_joins());
+        let flops = s.images() * (20 * s.c + joins + sums);
         self.sink.launch(
             "coefficients",
             "adalin_backward_coefficients_rows_f32",

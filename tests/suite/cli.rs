@@ -367,3 +367,44 @@ fn output_that_nobody_reads_is_no_error() {
     drop(plan.stdout.take());
     Ended::new(&plan.wait_with_output().expect("a child")).expect(0, &[]);
 }
+
+#[test]
+fn a_profile_and_a_plan_agree() {
+    // The official discriminators need 96 pixels; both commands choose the same smaller ones, and say so.
+    let flags = "--size 64 --ch 8 --light";
+    let run = |command: &str| -> serde_json::Value {
+        let ended = ugatit(&format!("{command} {flags} --json"), &NO_PATHS);
+        let ended = ended.expect(0, &["--n-dis 5: the official 6 needs pictures larger than 64 pixels"]);
+        serde_json::from_str(&ended.out).expect("JSON")
+    };
+    let (plan, profile) = (run("plan"), run("profile --device emulator"));
+    assert_eq!(plan["config"], profile["config"]);
+    let kernels = profile["kernels"].as_array().expect("kernels");
+    assert_eq!(kernels.len(), plan["kernels"].as_object().expect("kernels").len());
+    for key in ["launches", "min_bytes", "flops"] {
+        assert_eq!(plan["total"][key], profile["total"][key], "{key}");
+    }
+    let close = |planned: u64, counted: u64| planned <= 2 * counted && counted <= 2 * planned;
+    let (mut planned, mut counted) = (0, 0);
+    for kernel in kernels {
+        let name = kernel["name"].as_str().expect("a name");
+        let flops = kernel["flops"].as_u64().expect("a number");
+        assert_eq!(plan["kernels"][name]["flops"], flops, "{name}");
+        assert_eq!(plan["kernels"][name]["min_bytes"], kernel["min_bytes"], "{name}");
+        // What is planned is what was executed, within a factor of two.
+        let done = kernel["counted"]["flops"].as_u64().expect("a number");
+        (planned, counted) = (planned + flops, counted + done);
+        let known = match name {
+            // One channel goes out, of the 8 to 64 that a tile of the product has.
+            "conv_dgrad_gemm_n64_f32" => done < 8 * flops,
+            _ => false,
+        };
+        assert!(known || close(flops, done), "{name}: planned {flops}, executed {done}");
+    }
+    assert!(planned <= counted && counted < planned * 5 / 4, "planned {planned}, executed {counted}");
+    // Asked for, the official depth is refused by both.
+    for command in ["plan", "profile"] {
+        ugatit(&format!("{command} {flags} --n-dis 6"), &NO_PATHS)
+            .expect(2, &["--size 64 is too small for --n-dis 6", "or --n-dis 5"]);
+    }
+}

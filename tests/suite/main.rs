@@ -7,6 +7,7 @@ mod command;
 mod golden;
 mod ops;
 mod resume;
+mod sanitizer;
 mod study;
 mod train;
 

@@ -578,21 +578,14 @@ fn ranges(addr: &WideRow, m: u32, bytes: u32, out: &mut [(u32, u32); 32]) -> usi
 fn load_shared(warp: &mut Lanes, shared: &mut Shared, op: &MemOp, addr: &WideRow, m: u32, pc: u32) -> Step {
     let bytes = op.size * op.count;
     let len = shared.bytes.len() as u64;
-    let mut fine = inside(|l| addr[l], bytes, len) & m == m;
-    if fine {
-        let mut list = [(0, 0); 32];
-        let n = ranges(addr, m, bytes, &mut list);
-        for &(at, bytes) in &list[..n] {
-            fine &= shared.read_range(warp.index, pc, at, bytes);
-        }
-    }
-    if !fine {
-        // Something is wrong, or too involved for the short way.
+    if inside(|l| addr[l], bytes, len) & m != m {
         for l in each(m) {
-            let at = shared_at(shared, addr[l as usize], l, bytes, "reads")?;
-            shared.read(warp.index, pc, l, at, bytes)?;
+            shared_at(shared, addr[l as usize], l, bytes, "reads")?;
         }
     }
+    let mut list = [(0, 0); 32];
+    let n = ranges(addr, m, bytes, &mut list);
+    shared.load(warp.index, pc, addr, m, bytes, &list[..n])?;
     if op.size == 4 && op.width == 32 {
         // Lanes that are off read what the first one reads, and drop it.
         let first = addr[m.trailing_zeros() as usize];
@@ -654,20 +647,13 @@ fn store_shared(warp: &mut Lanes, shared: &mut Shared, op: &MemOp, addr: &WideRo
             shared_at(shared, addr[l as usize], l, bytes, "writes")?;
         }
     }
-    if shared.meets(addr, m) {
+    let meet = shared.meets(addr, m);
+    if meet {
         conflict(warp, op, addr, m)?;
     }
     let mut list = [(0, 0); 32];
     let n = ranges(addr, m, bytes, &mut list);
-    let mut fine = true;
-    for &(at, bytes) in &list[..n] {
-        fine &= shared.write_range(warp.index, pc, at, bytes);
-    }
-    if !fine {
-        for l in each(m) {
-            shared.write(warp.index, pc, l, addr[l as usize] as u32, bytes, false)?;
-        }
-    }
+    shared.store(warp.index, pc, addr, m, bytes, &list[..n], meet)?;
     if op.size == 4 && op.width == 32 {
         for k in 0..op.count {
             let row = &warp.r32[op.regs[k as usize] as usize];
@@ -831,12 +817,6 @@ pub(super) fn atomic<const COUNT: bool>(
         _ => 0,
     };
     for (space, m) in masks {
-        if let Some(races) = job.races
-            && space == Space::Global
-            && m != 0
-        {
-            job.race(races, warp.block, pc, &addr, m, size, Access::Atomic, op.mem.order)?;
-        }
         for l in each(m) {
             let a = addr[l as usize];
             let (b, c) = (value(warp, op.b, l), value(warp, op.c, l));
@@ -853,9 +833,14 @@ pub(super) fn atomic<const COUNT: bool>(
                 }
                 Space::Local => return Err(Fault::lane(l, "an atomic on local memory")),
                 _ => {
-                    let Some(region) = alone(job, &addr, l, size) else {
-                        return Err(culprit(job, &addr, 1 << l, size, "updates"));
+                    let region = match alone(job, &addr, l, size) {
+                        Some(r) if !r.read_only => r,
+                        Some(_) => return Err(job.bad_access(l, a, size, "writes")),
+                        None => return Err(culprit(job, &addr, 1 << l, size, "updates")),
                     };
+                    if let Some(races) = job.races {
+                        job.race(races, warp.block, pc, &addr, 1 << l, size, Access::Atomic, op.mem.order)?;
+                    }
                     let at = a - region.base + region.start;
                     if !region.all_written && !region.memory.is_written(at, size) {
                         return Err(job.bad_access(l, a, size, "updates"));
@@ -939,20 +924,14 @@ pub(super) fn load_matrix<const COUNT: bool>(
     if COUNT {
         tally.shared(pc, &addr, m, 16);
     }
-    let mut fine = inside(|l| addr[l], 16, shared.bytes.len() as u64) & m == m;
-    if fine {
-        let mut list = [(0, 0); 32];
-        let n = ranges(&addr, m, 16, &mut list);
-        for &(at, bytes) in &list[..n] {
-            fine &= shared.read_range(warp.index, pc, at, bytes);
-        }
-    }
-    if !fine {
+    if inside(|l| addr[l], 16, shared.bytes.len() as u64) & m != m {
         for l in each(m) {
-            let at = shared_at(shared, addr[l as usize], l, 16, "reads")?;
-            shared.read(warp.index, pc, l, at, 16)?;
+            shared_at(shared, addr[l as usize], l, 16, "reads")?;
         }
     }
+    let mut list = [(0, 0); 32];
+    let n = ranges(&addr, m, 16, &mut list);
+    shared.load(warp.index, pc, &addr, m, 16, &list[..n])?;
     let mut rows = [[[0u16; 8]; 8]; 4];
     for l in 0..8 * op.count as usize {
         let bytes = &shared.bytes[addr[l] as usize..addr[l] as usize + 16];

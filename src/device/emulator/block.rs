@@ -213,7 +213,7 @@ impl Worker {
             self.executed += self.warps.iter().map(|w| w.executed).sum::<u64>();
             return Ok(Round::Done);
         }
-        if self.release(job) || moved || self.shared.progress != progress {
+        if self.release(job)? || moved || self.shared.progress != progress {
             return Ok(Round::Moved);
         }
         let polling = self.warps.iter().any(|w| w.state == State::Polling);
@@ -221,7 +221,7 @@ impl Worker {
     }
 
     /// Lets warps go on whose barrier is complete; false where there is none.
-    fn release(&mut self, job: &Job) -> bool {
+    fn release(&mut self, job: &Job) -> Result<bool, Box<Fault>> {
         let mut any = false;
         for id in 0..16 {
             let mut members = 0u32;
@@ -233,7 +233,12 @@ impl Worker {
                 {
                     members |= 1 << w.index;
                     threads += w.live.count_ones();
-                    wanted = Some(wanted.unwrap_or(0).max(count));
+                    let of = |n: u32| if n == 0 { self.warps.len() as u32 * 32 } else { n };
+                    if wanted.is_some_and(|n| of(n) != of(count)) {
+                        let what = "warps wait at one barrier for different numbers of threads";
+                        return Err(self.deadlock(job, what));
+                    }
+                    wanted = Some(count);
                 }
             }
             let Some(wanted) = wanted else { continue };
@@ -242,6 +247,10 @@ impl Worker {
             let complete = if wanted == 0 { threads == live } else { threads + arrived >= wanted };
             if !complete {
                 continue;
+            }
+            if wanted != 0 && threads + arrived > wanted {
+                // Which of them meet would be luck.
+                return Err(self.deadlock(job, "more threads come to a barrier than it is for"));
             }
             any = true;
             let exited = self.warps.iter().filter(|w| w.live == 0).fold(0, |m, w| m | 1 << w.index);
@@ -254,9 +263,10 @@ impl Worker {
                 finish_barrier(job.code, warp, yes, threads);
             }
         }
-        any
+        Ok(any)
     }
 
+    /// A fault that shows where all warps wait.
     #[cold]
     pub(super) fn deadlock(&self, job: &Job, what: &str) -> Box<Fault> {
         let mut lines = Vec::new();

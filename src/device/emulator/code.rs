@@ -459,6 +459,8 @@ pub(super) struct Code {
     pub preds: usize,
     pub shared_bytes: u32,
     pub shared_align: u32,
+    /// Name, first byte and bytes of each variable in shared memory.
+    pub shared_names: Vec<(String, u32, u32)>,
     pub local_bytes: u32,
     /// Bytes in which shared accesses are tracked: the smallest access of the kernel.
     pub granule: u32,

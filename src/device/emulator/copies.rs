@@ -63,7 +63,7 @@ impl Copies {
             }
             for l in each(land) {
                 let data = &p.data[l as usize][..p.bytes as usize];
-                shared.end_copy(warp, pc, p.to[l as usize], data);
+                shared.end_copy(warp, pc, l, p.to[l as usize], data);
             }
             p.mask &= !land;
         }

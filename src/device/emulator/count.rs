@@ -146,6 +146,8 @@ impl std::ops::AddAssign for Counters {
 pub struct Instruction {
     /// As the PTX has it.
     pub text: String,
+    /// Its line in the module's PTX, from 1.
+    pub ptx_line: u32,
     /// Source file, as `.loc` names it.
     pub file: String,
     /// Line in that file.

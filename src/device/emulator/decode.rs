@@ -154,6 +154,18 @@ fn run<'a>(
     Ok(d)
 }
 
+/// The name a variable of a function has in the source: `tile` of `_ZZ4meanE4tile`.
+fn plain_name(mangled: &str) -> &str {
+    let Some(rest) = mangled.strip_prefix("_ZZ") else { return mangled };
+    // The name comes last, behind its length, at times with a number behind it.
+    let whole = rest.rsplit_once('_').filter(|(_, n)| n.parse::<u32>().is_ok()).map_or(rest, |(r, _)| r);
+    (1..whole.len())
+        .filter(|&n| whole.is_char_boundary(whole.len() - n))
+        .map(|n| whole.split_at(whole.len() - n))
+        .find(|(before, name)| before.ends_with(&format!("E{}", name.len())))
+        .map_or(mangled, |(_, name)| name)
+}
+
 /// Gives registers whose lifetimes do not overlap one slot: the working set of a warp then fits
 /// the nearest cache.
 fn allocate(d: &Decoder) -> Mapping {
@@ -416,6 +428,7 @@ impl<'a> Decoder<'a> {
         self.shared_top = at + v.bytes;
         self.code.shared_align = self.code.shared_align.max(v.align);
         self.shared_symbols.insert(v.name.clone(), at);
+        self.code.shared_names.push((plain_name(&v.name).to_owned(), at, v.bytes));
         at
     }
 

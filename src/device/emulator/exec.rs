@@ -814,6 +814,7 @@ fn rare<const COUNT: bool>(
             if !complete(&warp.r32[au], m, warp.live) {
                 return Ok(Some(Flow::Blocked(pc)));
             }
+            shared.meet_lanes(warp.index);
         }
         Op::Bar => {
             let bar = &code.bars[ext as usize];

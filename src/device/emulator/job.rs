@@ -62,19 +62,28 @@ pub(super) struct Fault {
     pub what: String,
     /// The other access of a race.
     pub other: Option<(u32, u32)>,
+    /// Byte of shared memory.
+    pub shared: Option<u32>,
 }
 
 impl Fault {
     /// A fault of a lane; the run loop adds the warp and the instruction.
     #[cold]
     pub(super) fn lane(lane: u32, what: impl Into<String>) -> Box<Self> {
-        Box::new(Self { lane: Some(lane), warp: 0, pc: 0, what: what.into(), other: None })
+        Box::new(Self { lane: Some(lane), warp: 0, pc: 0, what: what.into(), other: None, shared: None })
+    }
+
+    /// At that byte of shared memory.
+    #[cold]
+    pub(super) fn shared(mut self: Box<Self>, at: u32) -> Box<Self> {
+        self.shared = Some(at);
+        self
     }
 
     /// A fault of the warp as a whole.
     #[cold]
     pub(super) fn warp(what: impl Into<String>) -> Box<Self> {
-        Box::new(Self { lane: None, warp: 0, pc: 0, what: what.into(), other: None })
+        Box::new(Self { lane: None, warp: 0, pc: 0, what: what.into(), other: None, shared: None })
     }
 }
 
@@ -193,6 +202,7 @@ impl<'a> Job<'a> {
                 |n: u32| self.files.get(&n).map_or(self.module.to_owned(), |f| shorten(f, self.module));
             instructions.push(Instruction {
                 text: code.text[pc].clone(),
+                ptx_line: loc.ptx,
                 file: file(loc.inner.file),
                 line: loc.inner.line,
                 inlined_at: (file(loc.outer.file), loc.outer.line),
@@ -250,6 +260,18 @@ impl<'a> Job<'a> {
             }
         }
         let _ = write!(text, ", at {}: {}", self.place(fault.pc), fault.what);
+        let variable =
+            |at: u32| self.code.shared_names.iter().find(|(_, first, n)| at.wrapping_sub(*first) < *n);
+        match fault.shared.map(|at| (at, variable(at))) {
+            Some((at, Some((name, first, bytes)))) => {
+                let _ = write!(text, "; that is byte {} of `{name}`, which has {bytes}", at - first);
+            }
+            Some((at, None)) if self.dynamic_shared > 0 && at >= self.shared_bytes - self.dynamic_shared => {
+                let at = at - (self.shared_bytes - self.dynamic_shared);
+                let _ = write!(text, "; that is byte {at} of the dynamic shared memory");
+            }
+            _ => {}
+        }
         if let Some((warp, pc)) = fault.other {
             let _ = write!(text, "; the other access is by warp {warp} at {}", self.place(pc));
         }

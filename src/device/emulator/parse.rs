@@ -70,6 +70,8 @@ pub(super) struct Place {
 pub(super) struct Loc {
     pub inner: Place,
     pub outer: Place,
+    /// Line of the PTX.
+    pub ptx: u32,
 }
 
 /// One statement of a body.
@@ -594,7 +596,7 @@ impl Scanner<'_> {
             operands,
             text: text.clone(),
             line,
-            loc,
+            loc: Loc { ptx: line, ..loc },
         })
     }
 }
@@ -610,10 +612,10 @@ fn parse_loc(text: &str, before: Loc) -> Loc {
     };
     match text.split_once("inlined_at").and_then(|(_, t)| place(t)) {
         // An inlined place in another inlined place names only the latter's own line; good enough.
-        Some(outer) => Loc { inner, outer },
+        Some(outer) => Loc { inner, outer, ptx: 0 },
         // Line 0 is code of no line: keep the line before it.
         None if inner.line == 0 => before,
-        None => Loc { inner, outer: inner },
+        None => Loc { inner, outer: inner, ptx: 0 },
     }
 }
 

@@ -1,5 +1,7 @@
 //! Tests of the emulator: small kernels in PTX, what they compute and what they are told off for.
 
+mod sanitizer;
+
 use std::sync::Arc;
 
 use super::{Emulator, Options, WarpOrder, leak_module};
@@ -396,14 +398,17 @@ fn shared_memory_with_its_barrier() {
 
 #[test]
 fn shared_memory_without_its_barrier() {
-    // Forward, warp 0 reads what nobody has written yet; in reverse it is a plain race.
+    // Forward, lane 1 reads what lane 0 wrote; in reverse warp 3 reads what nobody has written yet.
     let mut case = block_sum("");
-    case.fails(&["kernel k", "block (0, 0, 0)", "shared memory that nothing has written", "test.cu:40"]);
+    case.fails(&["kernel k", "block (0, 0, 0)", "shared-memory race: reads", "test.cu:40", "test.cu:20"]);
     case.options.warp_order = WarpOrder::Reverse;
     case.fails(&["nothing has written"]);
-    // Written before a barrier, and once more after it.
-    let again = block_sum("bar.sync 0;\nst.shared.u32 [%rd7], %r2;");
-    again.fails(&["shared-memory race: writes 4 bytes", "read", "test.cu:40", "test.cu:30"]);
+    // Written before a barrier, and once more after it: lane 1 reads what lane 0 of its warp wrote.
+    let mut again = block_sum("bar.sync 0;\nst.shared.u32 [%rd7], %r2;");
+    again.fails(&["shared-memory race: reads 4 bytes", "test.cu:40", "test.cu:30"]);
+    // With the lanes of each warp in order, the first warp still reads what the second then writes.
+    again = block_sum("bar.sync 0;\nst.shared.u32 [%rd7], %r2;\nbar.warp.sync -1;");
+    again.fails(&["shared-memory race: writes 4 bytes", "another warp read", "test.cu:40", "test.cu:30"]);
     let fixed = block_sum("bar.sync 0;\nst.shared.u32 [%rd7], %r2;\nbar.sync 0;");
     assert!(fixed.ok().iter().all(|v| *v == 127 * 64));
 }
