@@ -1,4 +1,4 @@
-//! Convolutions and whole training steps, on the emulator or, with `UGATIT_DEVICE=cuda`, on a GPU.
+//! Convolutions and whole training steps with fused and with unfused norms, on the emulator or, with `UGATIT_DEVICE=cuda`, on a GPU.
 //!
 //! On a GPU the times are the device's own, by events around a graph launch. On the emulator they are wall
 //! time, with the warp-instructions a second as throughput: a figure of the emulator, not of any GPU.
@@ -13,7 +13,9 @@ use ugatit::Result;
 use ugatit::device::emulator::{Emulator, Options};
 use ugatit::device::{Device, Prepared, select};
 use ugatit::nn::Config;
-use ugatit::tape::{Activation, ConvRung, LowerOptions, Seed, StateLayout, StateView, Tape, plan_with};
+use ugatit::tape::{
+    Activation, ConvRung, LowerOptions, Norms, Seed, StateLayout, StateView, Tape, plan_with,
+};
 use ugatit::tensor::Shape;
 use ugatit::train::{Recording, Trainer};
 
@@ -94,9 +96,16 @@ fn convolutions(c: &mut Criterion) {
     group.finish();
 }
 
-fn training_step(c: &mut Criterion) {
+fn training_steps(c: &mut Criterion) {
     let mut group = c.benchmark_group("training step");
     group.sample_size(10);
+    for norms in Norms::ALL {
+        training_step(&mut group, norms);
+    }
+    group.finish();
+}
+
+fn training_step(group: &mut BenchmarkGroup<'_, WallTime>, norms: Norms) {
     let gpu = on_gpu();
     let cfg = if gpu {
         Config { light: true, ..Config::default() }
@@ -106,12 +115,13 @@ fn training_step(c: &mut Criterion) {
     let device = select::open(if gpu { select::Choice::Cuda(None) } else { select::Choice::Emulator })
         .expect("a device")
         .0;
-    let mut trainer = Trainer::new(device, &cfg, 1, 0, Recording::default()).expect("plans");
+    let mut trainer =
+        Trainer::with_options(device, &cfg, 1, 0, Recording::default(), norms.into()).expect("plans");
     trainer.initialise(1).expect("initialises");
     let picture: Vec<f32> =
         (0..cfg.img_size.pow(2) * 3).map(|i| ((i * 7919) % 511) as f32 / 255.5 - 1.0).collect();
     let mut step = 0;
-    let name = format!("{} px, ch {}, n_res {}, light", cfg.img_size, cfg.ch, cfg.n_res);
+    let name = format!("{norms} norms, {} px, ch {}, n_res {}, light", cfg.img_size, cfg.ch, cfg.n_res);
     group.bench_function(name, |b| {
         b.iter_custom(|n| {
             let mut total = Duration::ZERO;
@@ -127,8 +137,7 @@ fn training_step(c: &mut Criterion) {
             total
         });
     });
-    group.finish();
 }
 
-criterion_group!(benches, convolutions, training_step);
+criterion_group!(benches, convolutions, training_steps);
 criterion_main!(benches);

@@ -15,7 +15,7 @@ cargo build --release --bin ugatit
 resume=()
 [ -e "$out" ] && resume=(--resume)
 target/release/ugatit train samples/emoji-people --out "$out" "${resume[@]}" \
-    --light --size 32 --ch 8 --n-res 2 --n-dis 4 --lr 0.0005 --steps 120 --sample-every 40 --save-every 60
+    --light --size 32 --ch 8 --n-res 2 --n-dis 4 --lr 0.001 --steps 200 --sample-every 50 --save-every 100
 target/release/ugatit translate "$out" samples/emoji-people/testA --direction a2b --out "$out/translated" --heatmap
 echo
 echo "Look at:"

@@ -140,15 +140,6 @@ __device__ __forceinline__ void forward(T *__restrict__ out, const T *__restrict
     }
 }
 
-// The gradient that reaches the norm itself: dout times the activation's slope. The sign the slope needs is
-// recomputed from x, which the pass reads anyway, so the output is not read.
-template <int V>
-__device__ __forceinline__ void through_activation(float (&g)[V], const float (&x)[V], const Line<V> &line, int act) {
-    if (act == NONE) return;
-#pragma unroll
-    for (int v = 0; v < V; ++v) g[v] *= rectify_slope(normalise(x[v], line, v), act);
-}
-
 // S1 = sum(g), S2 = sum(g * (x - mean_I)) of a chunk: partial [images, chunks, 2, C], g = dout through the
 // activation. grid (ceil(C / V / blockDim.x), chunks, images)
 template <int V, typename T>
@@ -187,15 +178,6 @@ __device__ __forceinline__ void backward_reduce(float *__restrict__ partial, con
         store_row(out, s1);
         store_row(out + C, s2);
     }
-}
-
-// sum(g a_I) and sum(g a_L) of a channel.
-struct Dots {
-    float i, l;
-};
-
-__device__ __forceinline__ Dots dots_of(float s1, float s2, float mean, float rstd, float mean_l, float rstd_l) {
-    return {rstd * s2, rstd_l * fmaf(mean - mean_l, s1, s2)};
 }
 
 // From S1 and S2: the coefficients of dx = A g + B (x - mean_I) + C per image and channel, coefficients

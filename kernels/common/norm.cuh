@@ -141,30 +141,36 @@ __device__ __forceinline__ float normalise(float x, const Line<V> &line, int v) 
 
 // ---------------------------------------------------------------- planes a block shares
 // V values a lane of each of several planes. Lanes lie 16 bytes apart, so that reading them has no bank conflict.
-template <int V, int PLANES>
+template <int V, int PLANES, int LANES = WARP>
 struct Staged {
-    alignas(16) float at[PLANES][(V + 3) / 4][WARP][V < 4 ? V : 4];
+    alignas(16) float at[PLANES][(V + 3) / 4][LANES][V < 4 ? V : 4];
 };
 
-// Row `first` + k of the block fetches plane k of src [count, C], for the channels from c on. A barrier must follow.
-template <int V, int PLANES>
-__device__ __forceinline__ void stage(Staged<V, PLANES> &to, int first, int count, const float *src, int C, int c) {
-    const int k = (int)threadIdx.y - first;
-    if (k < 0 || k >= count || c >= C) return;
-    float q[V];
-    load_row(q, src + (size_t)k * C + c);
+// A thread puts its own channels' values there, for all rows of the block.
+template <int V, int PLANES, int LANES>
+__device__ __forceinline__ void put(Staged<V, PLANES, LANES> &to, int plane, const float (&q)[V]) {
 #pragma unroll
     for (int v = 0; v < V; v += 4) {
         if constexpr (V == 1)
-            to.at[threadIdx.y][0][threadIdx.x][0] = q[0];
+            to.at[plane][0][threadIdx.x][0] = q[0];
         else
-            *reinterpret_cast<float4 *>(to.at[threadIdx.y][v / 4][threadIdx.x]) =
+            *reinterpret_cast<float4 *>(to.at[plane][v / 4][threadIdx.x]) =
                 make_float4(q[v], q[v + 1], q[v + 2], q[v + 3]);
     }
 }
 
-template <int V, int PLANES>
-__device__ __forceinline__ void take(float (&q)[V], const Staged<V, PLANES> &from, int plane) {
+// Row `first` + k of the block fetches plane k of src [count, C], for the channels from c on. A barrier must follow.
+template <int V, int PLANES, int LANES>
+__device__ __forceinline__ void stage(Staged<V, PLANES, LANES> &to, int first, int count, const float *src, int C, int c) {
+    const int k = (int)threadIdx.y - first;
+    if (k < 0 || k >= count || c >= C) return;
+    float q[V];
+    load_row(q, src + (size_t)k * C + c);
+    put(to, threadIdx.y, q);
+}
+
+template <int V, int PLANES, int LANES>
+__device__ __forceinline__ void take(float (&q)[V], const Staged<V, PLANES, LANES> &from, int plane) {
 #pragma unroll
     for (int v = 0; v < V; v += 4) {
         if constexpr (V == 1) {
@@ -176,8 +182,8 @@ __device__ __forceinline__ void take(float (&q)[V], const Staged<V, PLANES> &fro
     }
 }
 
-template <int V, int PLANES>
-__device__ __forceinline__ Line<V> take_line(const Staged<V, PLANES> &from) {
+template <int V, int PLANES, int LANES>
+__device__ __forceinline__ Line<V> take_line(const Staged<V, PLANES, LANES> &from) {
     Line<V> line;
     take(line.mean, from, 0);
     take(line.scale, from, 1);
@@ -196,4 +202,22 @@ __device__ __forceinline__ float rectify(float v, int act) {
 
 __device__ __forceinline__ float rectify_slope(float v, int act) {
     return v > 0.f ? 1.f : act == RELU ? 0.f : LEAK;
+}
+
+// The gradient that reaches the norm itself: dout times the activation's slope. The sign the slope needs is
+// recomputed from x, which the pass reads anyway, so the output is not read.
+template <int V>
+__device__ __forceinline__ void through_activation(float (&g)[V], const float (&x)[V], const Line<V> &line, int act) {
+    if (act == NONE) return;
+#pragma unroll
+    for (int v = 0; v < V; ++v) g[v] *= rectify_slope(normalise(x[v], line, v), act);
+}
+
+// sum(g a_I) and sum(g a_L) of a channel.
+struct Dots {
+    float i, l;
+};
+
+__device__ __forceinline__ Dots dots_of(float s1, float s2, float mean, float rstd, float mean_l, float rstd_l) {
+    return {rstd * s2, rstd_l * fmaf(mean - mean_l, s1, s2)};
 }

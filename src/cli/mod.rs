@@ -16,6 +16,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use ugatit::device::select::Choice;
 use ugatit::nn::Config;
 use ugatit::study::command;
+use ugatit::tape::Norms;
 use ugatit::{Error, Result};
 
 /// Trains U-GAT-IT, unsupervised image-to-image translation, with hand-written CUDA kernels: on an
@@ -73,6 +74,12 @@ struct NetworkArgs {
     /// Pictures of each domain in a step
     #[arg(long, value_name = "N", default_value_t = 1)]
     batch_size: usize,
+
+    /// How norms are computed: fused, or unfused for comparison, as composed or elementary kernels
+    ///
+    /// All compute the same, up to rounding; the unfused ones make more launches and move more memory.
+    #[arg(long, value_name = "NORM", default_value_t = Norms::default(), value_parser = parse_norm)]
+    norm: Norms,
 }
 
 impl NetworkArgs {
@@ -110,12 +117,20 @@ impl DeviceArgs {
     }
 }
 
-fn parse_device(text: &str) -> Result<Choice, String> {
-    // clap prints it as part of its own message.
-    text.parse().map_err(|e: Error| match e.hint_text() {
+/// clap prints it as part of its own message.
+fn told(e: &Error) -> String {
+    match e.hint_text() {
         Some(hint) => format!("{}; {hint}", e.message()),
         None => e.message().to_owned(),
-    })
+    }
+}
+
+fn parse_device(text: &str) -> Result<Choice, String> {
+    text.parse().map_err(|e| told(&e))
+}
+
+fn parse_norm(text: &str) -> Result<Norms, String> {
+    text.parse().map_err(|e| told(&e))
 }
 
 /// How a command ended, other than well.

@@ -34,7 +34,7 @@ pub(super) fn run(args: &PlanArgs) -> Result<(), End> {
     if args.network.n_dis.is_none() {
         cfg.n_dis = Config::deepest_n_dis(cfg.img_size);
     }
-    let plan = TrainingPlan::new(&cfg, args.network.batch_size).map_err(End::Input)?;
+    let plan = TrainingPlan::new(&cfg, args.network.batch_size, args.network.norm).map_err(End::Input)?;
     let launches = &plan.step.program.launches;
     depth_note(cfg.img_size, args.network.n_dis).iter().for_each(|note| say(note));
     let mut kernels: BTreeMap<&str, Totals> = BTreeMap::new();
@@ -72,6 +72,7 @@ fn print_json(
                 "grid": l.grid,
                 "block": l.block,
                 "shared_bytes": l.shared_bytes,
+                "cooperative": l.cooperative,
                 "min_bytes": l.min_bytes,
                 "flops": l.flops,
             })
@@ -82,6 +83,7 @@ fn print_json(
     let json = json!({
         "config": plan.model.cfg,
         "batch_size": args.network.batch_size,
+        "norm": args.network.norm,
         "launches": launches,
         "kernels": kernels,
         "total": all,

@@ -134,6 +134,7 @@ impl TrainArgs {
             save_every: self.save_every,
             sample_every: self.sample_every,
             keep: self.keep,
+            norm: self.network.norm,
             model,
         }
     }
@@ -182,7 +183,7 @@ impl TrainArgs {
 }
 
 /// What a resumed run cannot change: name of the flag and value.
-fn fixed(s: &Settings) -> [(&'static str, String); 15] {
+fn fixed(s: &Settings) -> [(&'static str, String); 16] {
     let m = &s.model;
     [
         ("size", m.img_size.to_string()),
@@ -191,6 +192,7 @@ fn fixed(s: &Settings) -> [(&'static str, String); 15] {
         ("n_res", m.n_res.to_string()),
         ("n_dis", m.n_dis.to_string()),
         ("batch_size", s.batch_size.to_string()),
+        ("norm", s.norm.to_string()),
         ("seed", s.seed.to_string()),
         ("lr", m.lr.to_string()),
         ("no_decay", (!m.decay).to_string()),
@@ -302,7 +304,7 @@ mod tests {
     fn every_flag_arrives() {
         let flags = "--light --size 64 --ch 8 --n-res 2 --n-dis 4 --batch-size 3 --steps 9 --lr 0.5 \
                      --weight-decay 0.25 --adv-weight 2 --cycle-weight 3 --identity-weight 4 --cam-weight 5 \
-                     --no-decay --rho-max 0.9 --save-every 7 --sample-every 6 --keep 0 --seed 11";
+                     --no-decay --rho-max 0.9 --save-every 7 --sample-every 6 --keep 0 --seed 11 --norm composed";
         let settings = parse(&flags.split_whitespace().collect::<Vec<_>>()).settings();
         let model = Config {
             light: true,
@@ -322,7 +324,9 @@ mod tests {
             ..Config::default()
         };
         let data = "data".into();
-        let want = Settings { data, seed: 11, batch_size: 3, save_every: 7, sample_every: 6, keep: 0, model };
+        let norm = ugatit::tape::Norms::Composed;
+        let want =
+            Settings { data, seed: 11, batch_size: 3, save_every: 7, sample_every: 6, keep: 0, norm, model };
         assert_eq!(settings, want);
     }
 

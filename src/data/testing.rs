@@ -34,9 +34,10 @@ pub fn noise_set(root: &Path, a: usize, b: usize) {
     }
 }
 
-/// A file below the project.
+/// A file below the project, or below `UGATIT_ROOT` where the tests were carried to another machine.
 pub fn project(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+    let root = std::env::var_os("UGATIT_ROOT").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    PathBuf::from(root).join(path)
 }
 
 fn golden(name: &str, dtype: Dtype) -> (Vec<usize>, Vec<u8>) {

@@ -101,6 +101,7 @@ struct Step {
     grid: [u32; 3],
     block: [u32; 3],
     shared_bytes: u32,
+    cooperative: bool,
     /// The arguments, each at the start of its eight bytes.
     args: Vec<u64>,
 }
@@ -358,10 +359,47 @@ impl Cuda {
         Ok(function.handle)
     }
 
+    /// Refuses blocks that wait for each other where they would not all be resident: they would wait forever.
+    fn check_residency(&self, launch: &Launch, function: sys::CUfunction) -> Result<()> {
+        use sys::CUdevice_attribute_enum as Attribute;
+        let asking = || failed(format!("asking what cuda:{} holds of {}", self.ordinal, launch.kernel.name));
+        let attribute = |which| self.context.attribute(which).map_err(asking());
+        let multiprocessors = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+        let able = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH)? != 0;
+        let threads: u32 = launch.block.iter().product();
+        let mut each = 0;
+        // SAFETY: the function is of a loaded module; the call writes one int.
+        unsafe {
+            sys::cuOccupancyMaxActiveBlocksPerMultiprocessor(
+                &mut each,
+                function,
+                threads as i32,
+                launch.shared_bytes as usize,
+            )
+        }
+        .result()
+        .map_err(asking())?;
+        let blocks: u64 = launch.grid.iter().map(|&x| u64::from(x)).product();
+        let resident = if able { each.max(0) as u64 * multiprocessors.max(0) as u64 } else { 0 };
+        if blocks <= resident {
+            return Ok(());
+        }
+        Err(Error::new(format!(
+            "{}: {blocks} blocks wait for each other, but cuda:{} ({}) holds {resident} at once",
+            title(launch),
+            self.ordinal,
+            self.name
+        ))
+        .hint("take another rung of the norm, such as vectorised or network"))
+    }
+
     /// The launch as the driver takes it.
     fn step(&mut self, launch: &Launch, program: &Program, state: Memory, arena: Memory) -> Result<Step> {
         launch.check(&program.buffers)?;
         let function = self.function(launch.kernel, launch.shared_bytes)?;
+        if launch.cooperative {
+            self.check_residency(launch, function)?;
+        }
         let four = |[a, b, c, d]: [u8; 4]| u64::from_ne_bytes([a, b, c, d, 0, 0, 0, 0]);
         let value = |arg: &Arg| match *arg {
             Arg::Null => 0,
@@ -382,6 +420,7 @@ impl Cuda {
             grid: launch.grid,
             block: launch.block,
             shared_bytes: launch.shared_bytes,
+            cooperative: launch.cooperative,
             args: launch.args.iter().map(value).collect(),
         })
     }
@@ -595,6 +634,21 @@ impl Step {
         // each, during this call. What the kernel does with the addresses is the kernel's.
         unsafe {
             let stream = stream.cu_stream();
+            if self.cooperative {
+                return sys::cuLaunchCooperativeKernel(
+                    self.function,
+                    gx,
+                    gy,
+                    gz,
+                    bx,
+                    by,
+                    bz,
+                    self.shared_bytes,
+                    stream,
+                    args.as_mut_ptr(),
+                )
+                .result();
+            }
             result::launch_kernel(
                 self.function,
                 (gx, gy, gz),

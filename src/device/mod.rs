@@ -15,6 +15,10 @@ use crate::{Error, Result};
 /// Alignment of every buffer in its allocation, bytes.
 pub const BUFFER_ALIGN: u64 = 256;
 
+/// Most blocks of a cooperative launch: the multiprocessors of the smallest GPU such launches are made for, an
+/// A100. It does not follow from the GPU at hand, so that a program is the same everywhere.
+pub const RESIDENT_BLOCKS: u32 = 108;
+
 /// Which of a program's two allocations a buffer lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Space {
@@ -86,6 +90,9 @@ pub struct Launch {
     pub min_bytes: u64,
     /// Floating-point operations, two per multiply-add.
     pub flops: u64,
+    /// Whether all its blocks must be resident at once, because they wait for each other. At most
+    /// [`RESIDENT_BLOCKS`], one on a multiprocessor.
+    pub cooperative: bool,
 }
 
 impl Launch {
@@ -126,6 +133,12 @@ impl Launch {
         }
         if self.grid.contains(&0) || self.grid[1] > 65535 || self.grid[2] > 65535 {
             return fail(format!("grid {:?} is empty or too large", self.grid));
+        }
+        let blocks: u64 = self.grid.iter().map(|&x| u64::from(x)).product();
+        if self.cooperative && blocks > u64::from(RESIDENT_BLOCKS) {
+            return fail(format!(
+                "{blocks} blocks that wait for each other, but at most {RESIDENT_BLOCKS} are sure to be resident"
+            ));
         }
         Ok(())
     }

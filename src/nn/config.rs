@@ -18,7 +18,7 @@ pub struct Config {
     pub light: bool,
     /// Discriminator depth: n_dis + 1 layers in the global pair, n_dis - 1 in the local pair.
     pub n_dis: usize,
-    /// Colour channels of a picture.
+    /// Colour channels of a picture. Files are read as RGB, so runs have 3; recordings may have others.
     pub img_ch: usize,
     /// Iterations of the whole run; the learning rate falls over the second half.
     pub iterations: u64,
@@ -132,10 +132,10 @@ impl Config {
         if self.n_res == 0 || self.n_res > 64 {
             return fail(format!("--n-res {} is out of range", self.n_res), "give 1 to 64 blocks".into());
         }
-        if self.img_ch != 3 {
+        if self.img_ch == 0 || self.img_ch > 64 {
             return fail(
-                format!("{} colour channels are not supported", self.img_ch),
-                "pictures are RGB: 3".into(),
+                format!("{} colour channels are out of range", self.img_ch),
+                "pictures have 1 to 64, and files of pictures are read as RGB: 3".into(),
             );
         }
         if !self.img_size.is_multiple_of(4) {

@@ -13,6 +13,7 @@ use super::{atlas, compile, gpus, ladder, near, own, profile, sass, table, text}
 use crate::device::select::Choice;
 use crate::kernels::{self, Kernel};
 use crate::nn::Config;
+use crate::tape::Norms;
 use crate::{Error, Result};
 
 /// List the kernels: what they compute, where their source is, what they take of an SM
@@ -61,6 +62,9 @@ pub struct StepArgs {
     /// Seed of weights and pictures
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// How norms are computed: fused, composed, elementary
+    #[arg(long, value_name = "NORM", default_value_t = Norms::default())]
+    pub norm: Norms,
 }
 
 impl StepArgs {
@@ -86,7 +90,7 @@ impl StepArgs {
         if self.batch_size == 0 {
             return Err(Error::new("--batch-size 0 is no batch").hint("give at least one picture"));
         }
-        Ok(Step { cfg, batch: self.batch_size, seed: self.seed })
+        Ok(Step { cfg, batch: self.batch_size, seed: self.seed, norm: self.norm })
     }
 }
 

@@ -80,8 +80,7 @@ pub fn adalin(dtype: DType, c: usize) -> Result<Ladder> {
     }
     Ok(Ladder {
         name: "AdaLIN".into(),
-        what: "forward and backward; the last rung also writes its output padded, as the network needs it"
-            .into(),
+        what: "forward and backward; rung 5 also writes its output padded, as the network needs it".into(),
         case: format!(
             "2 images of 32 x 32 pixels, {c} channels, {}",
             crate::bench::adalin::case::dtype_name(dtype)

@@ -197,6 +197,7 @@ pub fn run(
         label: "once".into(),
         min_bytes: buffers.iter().map(|b| b.bytes).sum(),
         flops: 0,
+        cooperative: false,
     };
     launch.check(&buffers)?;
     let program = Program {

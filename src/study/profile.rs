@@ -180,6 +180,7 @@ pub fn json(record: &Record, step: &Step) -> Json {
         "config": step.cfg,
         "batch_size": step.batch,
         "seed": step.seed,
+        "norm": step.norm,
         "total": { "launches": totals.launches, "min_bytes": totals.min_bytes, "flops": totals.flops,
             "counted": counts_json(&counted) },
         "kernels": kernels,

@@ -14,6 +14,7 @@ use crate::device::emulator::{Emulator, Options};
 use crate::device::select::Choice;
 use crate::device::{Allocation, Device, MemoryInfo, Prepared, Program};
 use crate::nn::Config;
+use crate::tape::Norms;
 use crate::train::{Recording, Trainer};
 
 /// A device that its user keeps a hand on while something else, a trainer say, owns it.
@@ -87,6 +88,8 @@ pub struct Step {
     pub batch: usize,
     /// Of weights and pictures.
     pub seed: u64,
+    /// How norms are computed.
+    pub norm: Norms,
 }
 
 impl Step {
@@ -94,13 +97,14 @@ impl Step {
     pub fn describe(&self) -> String {
         let c = &self.cfg;
         format!(
-            "a training step of {} pixels, ch {}, n_res {}, n_dis {}, batch {}{}",
+            "a training step of {} pixels, ch {}, n_res {}, n_dis {}, batch {}{}{}",
             c.img_size,
             c.ch,
             c.n_res,
             c.n_dis,
             self.batch,
-            if c.light { ", light" } else { "" }
+            if c.light { ", light" } else { "" },
+            if self.norm == Norms::Fused { String::new() } else { format!(", {} norms", self.norm) }
         )
     }
 
@@ -113,6 +117,9 @@ impl Step {
         );
         if c.light {
             out += " --light";
+        }
+        if self.norm != Norms::Fused {
+            out += &format!(" --norm {}", self.norm);
         }
         out
     }
@@ -215,8 +222,9 @@ pub fn training_step(step: &Step, choice: Choice) -> Result<Record> {
 
 /// Trains one step and returns its program.
 fn run_on<D: Device + 'static>(step: &Step, device: &Shared<D>) -> Result<(Program, Prepared)> {
+    let device = Box::new(device.another());
     let mut trainer =
-        Trainer::new(Box::new(device.another()), &step.cfg, step.batch, 0, Recording::default())?;
+        Trainer::with_options(device, &step.cfg, step.batch, 0, Recording::default(), step.norm.into())?;
     trainer.initialise(step.seed)?;
     let mut rng = ChaCha8Rng::seed_from_u64(step.seed ^ 0x7069_6374_7572_6573);
     let len = step.batch * step.cfg.img_size * step.cfg.img_size * 3;

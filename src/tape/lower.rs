@@ -7,7 +7,7 @@ mod conv;
 
 use std::collections::{HashMap, HashSet};
 
-use super::norm::{self, NormRung};
+use super::norm::{self, NormRung, Norms};
 use super::{Activation, Affine, LossKind, Op, Place, Spectral, StateLayout, Tape, Value};
 use crate::device::{Arg, Buffer, BufferRef, Launch, Space};
 use crate::kernels;
@@ -32,6 +32,13 @@ pub struct LowerOptions {
     pub conv: ConvRung,
     /// Which rung of the norms.
     pub norm: NormRung,
+}
+
+impl From<Norms> for LowerOptions {
+    /// The default, with the norms chosen.
+    fn from(norms: Norms) -> Self {
+        Self { norm: norms.rung(), ..Self::default() }
+    }
 }
 
 /// A rung of `kernels/conv`.
@@ -205,6 +212,18 @@ impl Lowering<'_> {
         args: Vec<Arg>,
         flops: usize,
     ) -> Result<()> {
+        let geometry = norm::Geometry { grid, block, shared_bytes: 0, cooperative: false };
+        self.launch_as(kernel, geometry, args, flops)
+    }
+
+    fn launch_as(
+        &mut self,
+        kernel: &str,
+        geometry: norm::Geometry,
+        args: Vec<Arg>,
+        flops: usize,
+    ) -> Result<()> {
+        let norm::Geometry { grid, block, shared_bytes, cooperative } = geometry;
         let kernel = kernels::find(kernel)?;
         let bytes = |arg: &Arg| if let Arg::Buffer(r) = arg { r.bytes } else { 0 };
         let mut min_bytes: u64 = args.iter().map(bytes).sum();
@@ -221,12 +240,13 @@ impl Lowering<'_> {
             kernel,
             grid,
             block,
-            shared_bytes: 0,
+            shared_bytes,
             args,
             defines: Vec::new(),
             label,
             min_bytes,
             flops: flops as u64,
+            cooperative,
         });
         Ok(())
     }
@@ -790,15 +810,14 @@ impl norm::Sink for Lowering<'_> {
         Ok(counters)
     }
 
-    fn launch(
+    fn put(
         &mut self,
         _what: &str,
         kernel: &str,
-        grid: [u32; 3],
-        block: [u32; 3],
+        geometry: norm::Geometry,
         args: Vec<Arg>,
         flops: usize,
     ) -> Result<()> {
-        Lowering::launch(self, kernel, grid, block, args, flops)
+        self.launch_as(kernel, geometry, args, flops)
     }
 }

@@ -9,7 +9,7 @@ pub mod plan;
 
 pub use grad::{Gradients, Seed};
 pub use lower::{ConvRung, LowerOptions};
-pub use norm::NormRung;
+pub use norm::{NormRung, Norms};
 pub use op::{Activation, AdamHyper, Affine, LossKind, Op, Spectral};
 pub use plan::{Planned, plan, plan_with};
 

@@ -4,9 +4,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use super::Activation;
 use super::lower::{block_sum_for_all, block_sum_for_one};
-use crate::device::Arg;
+use crate::device::{Arg, RESIDENT_BLOCKS};
 use crate::tensor::{DType, Shape};
 use crate::{Error, Result};
 
@@ -22,6 +24,16 @@ const REDUCTION_BLOCKS: usize = 528;
 /// Blocks of a pass that only writes out.
 const APPLY_BLOCKS: usize = 2048;
 
+/// Threads a block of the resident rung, as its kernels have it.
+const RESIDENT_THREADS: usize = 512;
+/// Its groups of channels a block, at most: a cache line of 128 bytes.
+const RESIDENT_WIDTH: usize = 8;
+/// Channels whose partial sums one of its blocks joins, as its kernels have it.
+const SLICE: usize = 8;
+/// Bytes of its tiles: those of compute capability 8.6 and 8.9 with 99 KiB a block, or else, for large images,
+/// those of 8.0 and 9.0 with 163 KiB; what the kernels have of their own is taken off.
+const TILE_BYTES: [usize; 2] = [88 << 10, 152 << 10];
+
 /// A rung of `kernels/adalin`. All compute the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum NormRung {
@@ -36,12 +48,15 @@ pub enum NormRung {
     /// `5_network.cu`: as vectorised, and the padding behind it in the same pass.
     #[default]
     Network,
+    /// `6_resident.cu`: one cooperative launch that reads its input once. Images that no GPU's shared memory
+    /// holds are left to the vectorised rung.
+    Resident,
 }
 
 impl NormRung {
     /// All of them, from the bottom of the ladder.
-    pub const ALL: [Self; 5] =
-        [Self::Elementary, Self::Composed, Self::Fused, Self::Vectorised, Self::Network];
+    pub const ALL: [Self; 6] =
+        [Self::Elementary, Self::Composed, Self::Fused, Self::Vectorised, Self::Network, Self::Resident];
 
     /// Its name, as options take it.
     pub fn name(self) -> &'static str {
@@ -51,6 +66,7 @@ impl NormRung {
             Self::Fused => "fused",
             Self::Vectorised => "vectorised",
             Self::Network => "network",
+            Self::Resident => "resident",
         }
     }
 }
@@ -67,7 +83,54 @@ impl FromStr for NormRung {
     fn from_str(text: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|r| r.name() == text).ok_or_else(|| {
             Error::new(format!("unknown norm '{text}'"))
-                .hint("norms are elementary, composed, fused, vectorised, network")
+                .hint("norms are elementary, composed, fused, vectorised, network, resident")
+        })
+    }
+}
+
+/// How all norms of a network are computed: fused, or as one of the two baselines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Norms {
+    /// [`NormRung::Network`]: a norm, its activation, residual and padding in one pass.
+    #[default]
+    Fused,
+    /// [`NormRung::Composed`].
+    Composed,
+    /// [`NormRung::Elementary`].
+    Elementary,
+}
+
+impl Norms {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Fused, Self::Composed, Self::Elementary];
+
+    /// The rung of `kernels/adalin` it stands for.
+    pub fn rung(self) -> NormRung {
+        match self {
+            Self::Fused => NormRung::Network,
+            Self::Composed => NormRung::Composed,
+            Self::Elementary => NormRung::Elementary,
+        }
+    }
+}
+
+impl fmt::Display for Norms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Fused => "fused",
+            Self::Composed => "composed",
+            Self::Elementary => "elementary",
+        })
+    }
+}
+
+impl FromStr for Norms {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|n| n.to_string() == text).ok_or_else(|| {
+            Error::new(format!("unknown norm '{text}'")).hint("norms are fused, composed, elementary")
         })
     }
 }
@@ -87,6 +150,19 @@ pub trait Sink {
     ///
     /// # Errors
     /// When there is no such kernel.
+    fn put(
+        &mut self,
+        what: &str,
+        kernel: &str,
+        geometry: Geometry,
+        args: Vec<Arg>,
+        flops: usize,
+    ) -> Result<()>;
+
+    /// As [`Self::put`], without dynamic shared memory, of blocks that do not wait for each other.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
     fn launch(
         &mut self,
         what: &str,
@@ -95,7 +171,22 @@ pub trait Sink {
         block: [u32; 3],
         args: Vec<Arg>,
         flops: usize,
-    ) -> Result<()>;
+    ) -> Result<()> {
+        self.put(what, kernel, Geometry { grid, block, shared_bytes: 0, cooperative: false }, args, flops)
+    }
+}
+
+/// How a launch lies on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Blocks in x, y, z.
+    pub grid: [u32; 3],
+    /// Threads a block in x, y, z.
+    pub block: [u32; 3],
+    /// Bytes of dynamic shared memory.
+    pub shared_bytes: u32,
+    /// Whether its blocks wait for each other.
+    pub cooperative: bool,
 }
 
 /// One layer's shapes.
@@ -222,6 +313,7 @@ pub fn forward<S: Sink>(sink: &mut S, layer: &Layer, rung: NormRung, io: &Forwar
         NormRung::Elementary | NormRung::Composed => m.unfused_forward(io),
         NormRung::Fused => m.fused_forward(io),
         NormRung::Vectorised | NormRung::Network => m.vectorised_forward(io),
+        NormRung::Resident => m.resident_forward(io),
     }
 }
 
@@ -240,6 +332,7 @@ pub fn backward<S: Sink>(
     match saved {
         Saved::Unfused(saved) => m.unfused_backward(io, saved),
         Saved::Nothing => m.fused_backward(io),
+        Saved::Lines(lines) if rung == NormRung::Resident => m.resident_backward(io, *lines),
         Saved::Lines(lines) => m.vectorised_backward(io, *lines),
     }
 }
@@ -286,6 +379,13 @@ enum Over {
     Affine,
     /// The pixels of a channel of a direction: `[D, C]`.
     Direction,
+}
+
+/// How the resident rung splits its images.
+struct Split {
+    /// Pixels a block.
+    rows: usize,
+    geometry: Geometry,
 }
 
 struct Maker<'s, S: Sink> {
@@ -595,6 +695,82 @@ impl<'s, S: Sink> Maker<'s, S> {
         let args =
             vec![io.dinp, io.dout, io.inp, coefficients, lines, hw, c, act, int(rows), flag(io.accumulate)];
         self.pass("apply", "adalin_backward", (s.pixels(), rows, s.images()), args, 5 * s.len())
+    }
+
+    // ------------------------------------------------------------ rung 6
+
+    /// How the images are spread over resident blocks whose shared memory holds `tiles` tensors; None where it
+    /// holds no whole image.
+    fn resident_split(&self, tiles: usize) -> Option<Split> {
+        let (images, pixels) = (self.s.images(), self.s.pixels());
+        let width = self.block.0.min(if self.v == 1 { 32 } else { RESIDENT_WIDTH });
+        let columns = (self.s.c / self.v).div_ceil(width);
+        let height = RESIDENT_THREADS / width;
+        let row_bytes = width * self.v * self.dtype.bytes() as usize * tiles;
+        let most_chunks = RESIDENT_BLOCKS as usize / columns;
+        let fits = |tile_bytes: usize| {
+            let chunks = pixels.div_ceil((tile_bytes / row_bytes).max(1));
+            (tile_bytes >= row_bytes && chunks <= most_chunks).then_some(chunks)
+        };
+        let least = TILE_BYTES.into_iter().find_map(fits)?;
+        let groups = images.min(most_chunks / least);
+        // Where all images are at work at once, they take all blocks. Where they come in turns, fewer and larger
+        // chunks leave fewer partial sums.
+        let spread = (most_chunks / groups).min(pixels.div_ceil(height * 4)).max(least);
+        let rows = pixels.div_ceil(if groups == images { spread } else { least });
+        let grid = [up(columns, 1), up(pixels, rows), up(groups, 1)];
+        let block = [width as u32, height as u32, 1];
+        let shared_bytes = (rows * row_bytes) as u32;
+        Some(Split { rows, geometry: Geometry { grid, block, shared_bytes, cooperative: true } })
+    }
+
+    /// Partial sums, planes of C floats an image, sums of slices, counters of the barriers.
+    fn resident_scratch(&mut self, split: &Split, planes: usize, of_slice: usize) -> Result<[Arg; 4]> {
+        let s = self.s;
+        let partial = self.floats("partial sums", s.images() * split.geometry.grid[1] as usize * 2 * s.c);
+        let planes = self.floats("planes", s.images() * planes * s.c);
+        let slices = self.floats("slices", s.images() * s.c.div_ceil(SLICE) * of_slice);
+        Ok([partial, planes, slices, self.sink.counters(3 * s.images())?])
+    }
+
+    fn resident_forward(mut self, io: &Forward) -> Result<Saved> {
+        let Some(split) = self.resident_split(1) else { return self.vectorised_forward(io) };
+        let s = self.s;
+        let lines = self.floats("lines", s.images() * s.c * 3);
+        let [partial, planes, slices, counters] = self.resident_scratch(&split, 4, 3)?;
+        let [stats, layer_stats, rho, gamma, beta] = Self::affine_args(io.stats, io.layer_stats, io.params);
+        let [hw, c] = self.extents();
+        let mut args = vec![io.out, io.inp, io.residual, stats, layer_stats, lines, partial, planes, slices];
+        args.extend([counters, rho, gamma, beta, int(s.images()), hw, c, int(s.n), int(self.per_affine)]);
+        args.extend([int(split.rows), int(self.unbiased), Arg::I32(self.act as i32), Arg::F32(EPS)]);
+        let kernel = format!("adalin_resident_forward_{}", self.suffix);
+        self.sink.put("norm", &kernel, split.geometry, args, 7 * s.len())?;
+        Ok(Saved::Lines(lines))
+    }
+
+    fn resident_backward(mut self, io: &Backward, lines: Arg) -> Result<()> {
+        let Some(split) = self.resident_split(2) else { return self.vectorised_backward(io, lines) };
+        let s = self.s;
+        let totals = self.floats("totals", s.images() * 2 * s.c);
+        let [partial, planes, slices, counters] = self.resident_scratch(&split, 3, 2)?;
+        let [stats, layer_stats, rho, gamma, _] =
+            Self::affine_args(io.stats, io.layer_stats, io.params.map(|p| p.0));
+        let [hw, c] = self.extents();
+        let mut args = vec![io.dinp, totals, io.dout, io.inp, stats, layer_stats, lines, partial, planes];
+        args.extend([slices, counters, rho, gamma, int(s.images()), hw, c, int(s.n), int(self.per_affine)]);
+        args.extend([int(split.rows), int(self.unbiased), Arg::I32(self.act as i32), flag(io.accumulate)]);
+        let kernel = format!("adalin_resident_backward_{}", self.suffix);
+        self.sink.put("norm", &kernel, split.geometry, args, 9 * s.len())?;
+
+        // The parameters' gradients, over all images: one chunk an image, and no coefficients.
+        let Some((_, d)) = io.params else { return Ok(()) };
+        let mut args = vec![Arg::Null, d.gamma, d.beta, d.rho, totals, stats, layer_stats, rho, gamma];
+        args.extend([int(0), hw, c, int(s.n), int(self.per_affine), int(self.unbiased), hw]);
+        args.extend([flag(io.accumulate_affine), flag(io.accumulate_rho)]);
+        let block = self.small_block();
+        let grid = [up(s.d * s.c.div_ceil(block[0] as usize), 1), 1, 1];
+        let kernel = "adalin_backward_coefficients_rows_f32";
+        self.sink.launch("gradients of the parameters", kernel, grid, block, args, 10 * s.images() * s.c)
     }
 
     // ------------------------------------------------------------ rungs 1 and 2: their parts

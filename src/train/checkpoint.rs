@@ -21,6 +21,7 @@ use serde_json::json;
 use super::{Inference, Model, Slot, Trainer};
 use crate::data::io_reason;
 use crate::nn::Config;
+use crate::tape::Norms;
 use crate::{Error, Result};
 
 /// Version of the file format, in its header.
@@ -51,6 +52,8 @@ pub struct Meta {
     pub batch_size: usize,
     /// [`crate::data::Dataset::fingerprint`] of the training pictures.
     pub pictures: u64,
+    /// How norms are computed. They all compute the same, but round differently.
+    pub norm: Norms,
 }
 
 /// A tensor of a file.
@@ -141,6 +144,7 @@ fn header(entries: &[Entry], meta: &Meta) -> Result<Vec<u8>> {
             "seed": meta.seed.to_string(),
             "batch_size": meta.batch_size.to_string(),
             "pictures": format!("{:016x}", meta.pictures),
+            "norm": meta.norm.to_string(),
         }),
     );
     let mut at = 0;
@@ -419,6 +423,12 @@ fn read_meta(tensors: &Metadata) -> Result<Meta, String> {
     let config: Config =
         serde_json::from_str(get("config")?).map_err(|e| format!("its configuration cannot be read: {e}"))?;
     config.check().map_err(|e| format!("its configuration cannot be: {}", e.message()))?;
+    if config.img_ch != 3 {
+        return Err(format!(
+            "its pictures have {} colour channels, and pictures are read as RGB",
+            config.img_ch
+        ));
+    }
     let pictures = get("pictures")?;
     let batch_size = number("batch_size")?;
     Ok(Meta {
@@ -428,6 +438,11 @@ fn read_meta(tensors: &Metadata) -> Result<Meta, String> {
         batch_size: usize::try_from(batch_size).map_err(|_| format!("its batch size is {batch_size}"))?,
         pictures: u64::from_str_radix(pictures, 16)
             .map_err(|_| format!("its header has 'pictures' {pictures}, which is no number"))?,
+        // Without the choice all were fused.
+        norm: match text.get("norm") {
+            Some(norm) => norm.parse().map_err(|e: Error| format!("its header has an {}", e.message()))?,
+            None => Norms::default(),
+        },
     })
 }
 

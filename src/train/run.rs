@@ -20,7 +20,7 @@ use crate::data::{Dataset, Folder, Loading, Prefetcher, Rgb8, io_reason, resize_
 use crate::device::select::{self, Choice};
 use crate::nn::Config;
 use crate::report::{Column, Half, LossTable, duration, save_png, sheet, write_whole};
-use crate::tape::{Planned, plan};
+use crate::tape::{LowerOptions, Norms, Planned, plan_with};
 use crate::{Error, Result};
 
 /// Pictures of the training and of the test folder on a sample sheet, as in the reference.
@@ -42,6 +42,9 @@ pub struct Settings {
     pub sample_every: u64,
     /// Newest checkpoints to keep; 0 for all.
     pub keep: usize,
+    /// How norms are computed: fused, or as a baseline.
+    #[serde(default)]
+    pub norm: Norms,
     /// Hyper-parameters.
     pub model: Config,
 }
@@ -172,6 +175,7 @@ impl Start {
                     model: Config { iterations, ..meta.config.clone() },
                     seed: meta.seed,
                     batch_size: meta.batch_size,
+                    norm: meta.norm,
                     ..recent
                 });
             }
@@ -206,6 +210,7 @@ impl Default for Settings {
             save_every: 10_000,
             sample_every: 1_000,
             keep: 3,
+            norm: Norms::default(),
             model: Config::default(),
         }
     }
@@ -268,13 +273,14 @@ impl TrainingPlan {
     ///
     /// # Errors
     /// When the configuration makes no network.
-    pub fn new(cfg: &Config, batch_size: usize) -> Result<Self> {
+    pub fn new(cfg: &Config, batch_size: usize, norm: Norms) -> Result<Self> {
         cfg.check()?;
         let mut model = Model::for_training(cfg);
+        let options = LowerOptions::from(norm);
         let (step, _) = record_step(&mut model, batch_size, Recording::default());
         let (sheet, _) = record_sheet(&mut model, 1);
-        let step = plan("training step", &step, &model.layout)?;
-        let sheet = plan("sample sheet", &sheet, &model.layout)?;
+        let step = plan_with("training step", &step, &model.layout, options)?;
+        let sheet = plan_with("sample sheet", &sheet, &model.layout, options)?;
         Ok(Self { model, step, sheet })
     }
 
@@ -374,10 +380,15 @@ impl Session {
             "pictures: {} of A and {} of B to train with, {} and {} to test",
             found[0], found[1], found[2], found[3]
         )));
-        let plan = TrainingPlan::new(cfg, settings.batch_size)?;
+        let plan = TrainingPlan::new(cfg, settings.batch_size, settings.norm)?;
         let (needs, flops) = (plan.needs(), plan.flops());
         let (device, which) = select::open(device)?;
         tell(Event::Note(format!("device: {which}")));
+        tell(Event::Note(format!(
+            "norms: {}; {} launches a step",
+            settings.norm,
+            plan.step.program.launches.len()
+        )));
         let emulated = which.starts_with("emulator");
         tell(Event::Note(format!(
             "memory: {} of {} free: {} for weights, gradients and moments, {} for activations",
@@ -386,7 +397,14 @@ impl Session {
             in_words(needs.weights + needs.gradients + needs.moments),
             in_words(needs.activations + needs.sheet),
         )));
-        let mut trainer = Trainer::new(device, cfg, settings.batch_size, 1, Recording::default())?;
+        let mut trainer = Trainer::with_options(
+            device,
+            cfg,
+            settings.batch_size,
+            1,
+            Recording::default(),
+            settings.norm.into(),
+        )?;
         let seconds = emulator_seconds(flops);
         if emulated && seconds > SLOW_STEP {
             tell(Event::Warning(format!(
@@ -552,6 +570,7 @@ impl Session {
             seed: self.settings.seed,
             batch_size: self.settings.batch_size,
             pictures: self.fingerprint,
+            norm: self.settings.norm,
         };
         checkpoint::save(&mut self.trainer, &meta, &path)?;
         self.saved = Some(self.done);
@@ -662,17 +681,28 @@ mod tests {
         let path = folder.path().join("config.toml");
         assert_eq!(read_settings(&path), Ok(None));
         let model = Config { lr: 1.234_567_890_123e-5, iterations: 7, ..Config::default() };
-        let settings =
-            Settings { data: "a \"b\" c".into(), seed: i64::MAX as u64, model, ..Settings::default() };
+        let settings = Settings {
+            data: "a \"b\" c".into(),
+            seed: i64::MAX as u64,
+            norm: Norms::Composed,
+            model,
+            ..Settings::default()
+        };
         write_settings(&path, &settings).unwrap();
         assert_eq!(read_settings(&path), Ok(Some(settings)));
+        // A folder from before there was a choice of norms.
+        let text = fs::read_to_string(&path).unwrap();
+        let older: Vec<&str> = text.lines().filter(|l| !l.starts_with("norm")).collect();
+        assert_eq!(older.len() + 1, text.lines().count());
+        fs::write(&path, older.join("\n")).unwrap();
+        assert_eq!(read_settings(&path).unwrap().unwrap().norm, Norms::Fused);
         fs::write(&path, "seed = -1").unwrap();
         assert!(read_settings(&path).unwrap_err().message().starts_with("cannot read "));
     }
 
     #[test]
     fn a_full_size_run_s_memory_adds_up() {
-        let plan = TrainingPlan::new(&Config { light: true, ..Config::default() }, 1).unwrap();
+        let plan = TrainingPlan::new(&Config { light: true, ..Config::default() }, 1, Norms::Fused).unwrap();
         let needs = plan.needs();
         let weights = 4 * 2 * (10_589_888 + 53_130_176 + 3_290_560);
         assert!(needs.gradients.abs_diff(weights) < 4096 && needs.moments == 2 * needs.gradients);

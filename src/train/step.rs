@@ -10,7 +10,7 @@
 //! (A, B) and (B, A).
 
 use super::model::Model;
-use crate::nn::{self, DiscriminatorOutput, GeneratorOutput, Net, Role};
+use crate::nn::{self, Config, DiscriminatorOutput, GeneratorOutput, Net, Role};
 use crate::tape::{Activation, LossKind, Seed, StateLayout, StateView, Tape, Value};
 use crate::tensor::Shape;
 
@@ -86,9 +86,9 @@ fn pair_input(
     layout: &mut StateLayout,
     name: &str,
     n: usize,
-    size: usize,
+    cfg: &Config,
 ) -> (StateView, Value) {
-    let shape = Shape::new(2, 2 * n, size, size, 3);
+    let shape = Shape::new(2, 2 * n, cfg.img_size, cfg.img_size, cfg.img_ch);
     let buffer = layout.add(name, 4 * shape.len() as u64);
     let view = StateView { buffer, offset: 0 };
     (view, tape.state(name, shape, view))
@@ -99,7 +99,7 @@ pub fn record_step(model: &mut Model, n: usize, recording: Recording) -> (Tape, 
     let cfg = model.cfg.clone();
     let mut tape = Tape::new();
     let t = &mut tape;
-    let (pair_view, pair) = pair_input(t, &mut model.layout, "pictures", n, cfg.img_size);
+    let (pair_view, pair) = pair_input(t, &mut model.layout, "pictures", n, &cfg);
     let gen_net = model.net(t, Role::Generator, None);
     let pairs = [(Role::Global, cfg.layers_global()), (Role::Local, cfg.layers_local())];
     let dis_nets: Vec<(Role, usize, Net)> =
@@ -216,7 +216,7 @@ pub fn record_sheet(model: &mut Model, n: usize) -> (Tape, SheetOutputs) {
     let cfg = model.cfg.clone();
     let mut tape = Tape::new();
     let t = &mut tape;
-    let (pair_view, pair) = pair_input(t, &mut model.layout, "sample pictures", n, cfg.img_size);
+    let (pair_view, pair) = pair_input(t, &mut model.layout, "sample pictures", n, &cfg);
     let net = model.net(t, Role::Generator, None);
     t.set_scope("sheet");
     let first = nn::generator(t, &cfg, &net, pair);
@@ -233,7 +233,7 @@ pub fn record_translate(model: &mut Model, direction: usize, n: usize) -> (Tape,
     let cfg = model.cfg.clone();
     let mut tape = Tape::new();
     let t = &mut tape;
-    let shape = Shape::new(1, n, cfg.img_size, cfg.img_size, 3);
+    let shape = Shape::new(1, n, cfg.img_size, cfg.img_size, cfg.img_ch);
     let view = StateView { buffer: model.layout.add("pictures", 4 * shape.len() as u64), offset: 0 };
     let x = t.state("pictures", shape, view);
     let net = model.net(t, Role::Generator, Some(direction));

@@ -5,6 +5,7 @@ use std::path::Path;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value as Json, json};
 use ugatit::nn::Config;
+use ugatit::tape::Norms;
 use ugatit::train::checkpoint::{self, Checkpoint, Meta, Newest};
 use ugatit::train::{Inference, Recording, Slot, Trainer};
 
@@ -15,7 +16,8 @@ fn config() -> Config {
 }
 
 fn meta(config: &Config) -> Meta {
-    Meta { config: config.clone(), step: 7, seed: u64::MAX, batch_size: 2, pictures: 0xfedc_ba98_7654_3210 }
+    let pictures = 0xfedc_ba98_7654_3210;
+    Meta { config: config.clone(), step: 7, seed: u64::MAX, batch_size: 2, pictures, norm: Norms::Composed }
 }
 
 fn trainer(config: &Config, seed: u64) -> Trainer {
@@ -106,6 +108,25 @@ fn a_checkpoint_brings_everything_back() {
         checkpoint::save(&mut other, &meta(&config), &again).expect("saved");
         assert!(read(&again) == read(&path));
     }
+}
+
+#[test]
+fn a_checkpoint_without_a_choice_of_norms_has_fused_ones() {
+    let (_folder, path, _) = saved(&config());
+    let bytes = read(&path);
+    let file = SafeTensors::deserialize(&bytes).expect("a safetensors file");
+    let (_, header) = SafeTensors::read_metadata(&bytes).expect("a header");
+    let mut text = header.metadata().clone().expect("a header");
+    let rewritten = |text| {
+        let path = path.with_file_name("rewritten.safetensors");
+        std::fs::write(&path, safetensors::serialize(file.tensors(), Some(text)).expect("a file"))
+            .expect("written");
+        Checkpoint::open(&path)
+    };
+    text.insert("norm".into(), "batch".into());
+    expect_error(rewritten(text.clone()), &["its header has an unknown norm 'batch'"]);
+    assert_eq!(text.remove("norm").as_deref(), Some("batch"));
+    assert_eq!(rewritten(text).expect("whole").meta().norm, Norms::Fused);
 }
 
 #[test]

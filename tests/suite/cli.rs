@@ -330,6 +330,37 @@ fn a_plan_needs_no_device() {
 }
 
 #[test]
+fn the_choice_of_norms() {
+    let launches = |norm: &str| {
+        let ended = ugatit(&format!("plan {TINY} --json --norm {norm}"), &NO_PATHS).expect(0, &[]);
+        let json: serde_json::Value = serde_json::from_str(&ended.out).expect("JSON");
+        assert_eq!(json["norm"], norm);
+        json["total"]["launches"].as_u64().expect("a number")
+    };
+    let [fused, composed, elementary] = ["fused", "composed", "elementary"].map(launches);
+    assert!(fused < composed && composed < elementary);
+    ugatit("plan --norm batch", &NO_PATHS)
+        .expect(2, &["unknown norm 'batch'; norms are fused, composed, elementary"]);
+
+    // The run says how it computes its norms, and goes on in the same way.
+    let place = Place::new();
+    place
+        .train("--steps 2 --save-every 1 --norm composed")
+        .expect(0, &[&format!("norms: composed; {composed} launches a step")]);
+    let config = fs::read_to_string(place.run().join("config.toml")).expect("text");
+    assert!(config.contains("norm = \"composed\""), "{config}");
+    let done = read(&place.checkpoint(2));
+    fs::remove_file(place.checkpoint(2)).expect("exists");
+    fs::remove_file(place.run().join("config.toml")).expect("exists");
+    place.train("--resume --steps 2 --norm fused").expect(
+        2,
+        &["--norm fused contradicts the run in", "started with composed", "hint: leave --norm out to go on"],
+    );
+    place.train("--resume --steps 2").expect(0, &["norms: composed; "]);
+    assert!(read(&place.checkpoint(2)) == done);
+}
+
+#[test]
 fn output_that_nobody_reads_is_no_error() {
     let mut plan =
         command("plan --light").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");

@@ -11,7 +11,7 @@ pub const TINY: &str = "--light --size 8 --ch 4 --n-res 1 --n-dis 2";
 
 /// The sample data set of the repository.
 pub fn emoji() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/emoji-people")
+    crate::project("samples/emoji-people")
 }
 
 /// What a command came to.
@@ -42,7 +42,10 @@ impl Ended {
 
 /// The binary with these words as arguments, on the device under test.
 pub fn command(words: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ugatit"));
+    // Carried to another machine, the binary is where the environment says.
+    let binary =
+        std::env::var_os("CARGO_BIN_EXE_ugatit").unwrap_or_else(|| env!("CARGO_BIN_EXE_ugatit").into());
+    let mut command = Command::new(binary);
     command.args(words.split_whitespace()).stdin(Stdio::null());
     if std::env::var_os("UGATIT_DEVICE").is_none_or(|device| device.is_empty()) {
         command.env("UGATIT_DEVICE", "emulator");

@@ -11,7 +11,7 @@ use safetensors::tensor::TensorView;
 use ugatit::verify::{FileReport, Golden, check, verify};
 
 fn path(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.safetensors"))
+    crate::project(&format!("tests/golden/{name}.safetensors"))
 }
 
 /// A recording that can be changed.
@@ -155,6 +155,11 @@ fn run_light_s96_c4_r1_b1() {
 #[test]
 fn run_decay_s24_c4_r1_b1() {
     holds("train_decay_s24_c4_r1_b1");
+}
+
+#[test]
+fn run_full_grey_s28_c3_r1_b3() {
+    holds("train_full_grey_s28_c3_r1_b3");
 }
 
 /// A short run for the mistakes below.
@@ -442,4 +447,53 @@ fn what_a_file_may_lack_is_not_missed() {
     assert_eq!(report.groups.len(), 2);
     assert!(report.notes.iter().any(|n| n.contains("a_new_parameter")), "{:?}", report.notes);
     assert!(report.notes.iter().any(|n| n.contains("extra/thing")), "{:?}", report.notes);
+}
+
+/// The bounds let float32 pass, and nothing that rounds as coarsely as tensor cores do.
+#[test]
+fn bounds_lie_between_float32_and_tf32() {
+    use ugatit::verify::tolerance::{CAM_LOGIT, D_STEP, GRAD_D, GRAD_G, HEATMAP, IMAGE};
+    let noise = std::fs::read(path("noise").with_extension("json")).unwrap();
+    let noise: serde_json::Value = serde_json::from_slice(&noise).unwrap();
+    for (case, runs) in noise.as_object().unwrap() {
+        for (group, bounds) in [
+            ("fwd/image", IMAGE),
+            ("fwd/cam_logit", CAM_LOGIT),
+            ("fwd/heatmap", HEATMAP),
+            ("fwd/D logits", D_STEP),
+            ("grad_D", GRAD_D),
+            ("grad_G", GRAD_G),
+        ] {
+            let of = |run: &str| runs[run][group]["rel"].as_f64().unwrap();
+            let (float32, tf32) = (of("float32"), of("tf32 conv operands"));
+            assert!(8.0 * float32 <= bounds.group, "{case} {group}: {float32:.1e}");
+            assert!(4.0 * bounds.group <= tf32, "{case} {group}: {tf32:.1e}");
+        }
+    }
+}
+
+/// Damaged in whatever place: a file is refused with its name, or it can still be used.
+#[test]
+fn no_damage_to_a_file_makes_it_panic() {
+    let bytes = short().only(&["loss/"]).bytes();
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let try_it = |bytes: Vec<u8>| match Golden::parse("damaged", bytes).and_then(|g| check(&g)) {
+        Ok(()) => 0,
+        Err(e) => {
+            assert!(e.message().contains("damaged"), "{e}");
+            1
+        }
+    };
+    let (mut tried, mut refused) = (0, 0);
+    for at in (0..header).step_by(173).chain([0, 1, 7, 8, header - 1, header, bytes.len() - 1]) {
+        refused += try_it(bytes[..at].to_vec());
+        for value in [0, b'"', b'9', b'{', bytes[at] ^ 1] {
+            let mut changed = bytes.clone();
+            changed[at] = value;
+            refused += try_it(changed);
+            tried += 1;
+        }
+        tried += 1;
+    }
+    assert!(tried > 500 && 2 * refused > tried && refused < tried, "{refused} of {tried}");
 }

@@ -9,8 +9,18 @@ mod ops;
 mod resume;
 mod sanitizer;
 mod study;
+mod train;
+
+use std::path::PathBuf;
 
 use ugatit::device::{Device, select};
+
+/// A file of the repository, or of the folder that `UGATIT_ROOT` names where these tests were carried to
+/// another machine (`scripts/bundle.sh`).
+fn project(path: &str) -> PathBuf {
+    let root = std::env::var_os("UGATIT_ROOT").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    PathBuf::from(root).join(path)
+}
 
 /// The device under test: the emulator, or what `UGATIT_DEVICE` names.
 fn device() -> Box<dyn Device> {

@@ -619,3 +619,16 @@ fn spectral_weight_gradient_of_a_shared_batch() {
     c.differentiable = 3; // u and v are state of the layer
     check(&c);
 }
+
+#[test]
+fn no_kernel_has_a_stack_frame() {
+    let mut seen = 0;
+    for kernel in ugatit::kernels::all() {
+        for r in kernel.resources {
+            let name = kernel.name;
+            assert_eq!((r.stack, r.spill_stores, r.spill_loads), (0, 0, 0), "{name} on sm_{}", r.arch);
+            seen += 1;
+        }
+    }
+    assert!(seen >= 300, "only {seen} kernels found");
+}

@@ -172,6 +172,7 @@ fn contradictions_are_named() {
         ("--batch-size 2", "which was started with 1"),
         ("--rho-max 0.9", "--rho-max 0.9 contradicts"),
         ("--seed 1", "--seed 1 contradicts"),
+        ("--norm composed", "--norm composed contradicts the run in"),
         ("--cam-weight 1", "which was started with 1000"),
     ] {
         place.train(&format!("{flags} --resume")).expect(2, &[message, "hint: leave --"]);

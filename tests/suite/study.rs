@@ -11,11 +11,12 @@ use ugatit::study::counts::Counts;
 use ugatit::study::profile::{self, Totals};
 use ugatit::study::run::{Record, Step, training_step};
 use ugatit::study::{atlas, gpus, near, own};
+use ugatit::tape::Norms;
 use ugatit::train::{Model, Recording, record_step};
 
 fn small_step() -> Step {
     let cfg = Config { img_size: 16, ch: 4, n_res: 1, n_dis: 2, light: true, ..Config::default() };
-    Step { cfg, batch: 1, seed: 3 }
+    Step { cfg, batch: 1, seed: 3, norm: Norms::Fused }
 }
 
 #[test]
@@ -124,7 +125,16 @@ fn arguments(source: &Path, kernel: &str, grid: &str, block: &str, args: &[&str]
         name: None,
         out: out.to_path_buf(),
         gpu: "h200".into(),
-        step: StepArgs { size: 32, light: true, ch: 4, n_res: 1, n_dis: None, batch_size: 1, seed: 0 },
+        step: StepArgs {
+            size: 32,
+            light: true,
+            ch: 4,
+            n_res: 1,
+            n_dis: None,
+            batch_size: 1,
+            seed: 0,
+            norm: Norms::Fused,
+        },
         source: Some(source.to_path_buf()),
         kernel: Some(kernel.into()),
         grid: grid.into(),

@@ -410,7 +410,7 @@ impl Built {
                 device.upload(to, b.offset + set * self.state_bytes, &bytes)?;
             }
         }
-        if let Some(b) = self.place("counters") {
+        for b in self.buffers.iter().filter(|b| b.name == "counters") {
             for set in 0..sets as u64 {
                 device.upload(to, b.offset + set * self.state_bytes, &vec![0; b.bytes as usize])?;
             }
@@ -514,26 +514,27 @@ impl norm::Sink for Builder {
         Ok(self.state("counters", count as u64 * 4))
     }
 
-    fn launch(
+    fn put(
         &mut self,
         what: &str,
         kernel: &str,
-        grid: [u32; 3],
-        block: [u32; 3],
+        geometry: norm::Geometry,
         args: Vec<Arg>,
         flops: usize,
     ) -> Result<()> {
+        let norm::Geometry { grid, block, shared_bytes, cooperative } = geometry;
         let bytes = |arg: &Arg| if let Arg::Buffer(r) = arg { r.bytes } else { 0 };
         self.built.launches.push(Launch {
             kernel: kernels::find(kernel)?,
             grid,
             block,
-            shared_bytes: 0,
+            shared_bytes,
             min_bytes: args.iter().map(bytes).sum(),
             args,
             defines: Vec::new(),
             label: format!("{what} of {}", self.label),
             flops: flops as u64,
+            cooperative,
         });
         Ok(())
     }

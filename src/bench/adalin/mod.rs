@@ -4,6 +4,7 @@
 //! Every case is compared with a computation in double precision before a number of it is shown.
 
 pub mod case;
+pub mod chart;
 mod counting;
 pub mod record;
 pub mod reference;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use case::{Built, Case, Inputs, Kind, Part, deviation, dtype_name};
+use chart::{Chart, Format};
 use record::{Record, Time};
 
 pub use counting::count;
@@ -43,7 +45,7 @@ pub struct Options {
     /// Element types: f32, f16, bf16
     #[arg(long, value_name = "TYPE", value_delimiter = ',', value_parser = parse_dtype)]
     pub dtype: Vec<DType>,
-    /// Rungs: elementary, composed, fused, vectorised, network
+    /// Rungs: elementary, composed, fused, vectorised, network, resident
     #[arg(long, value_name = "RUNG", value_delimiter = ',')]
     pub rung: Vec<NormRung>,
     /// Layers: adalin, iln, in
@@ -55,10 +57,10 @@ pub struct Options {
     /// Write the records to this file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Draw a chart into this file
-    #[arg(long, value_name = "FILE.svg")]
+    /// Draw a chart into this file, as its ending says: .svg or .png
+    #[arg(long, value_name = "FILE", value_parser = parse_plot)]
     pub plot: Option<PathBuf>,
-    /// Measure nothing; write the tables of benches/records/adalin-*.json into README.md
+    /// Measure nothing; write chart and table of benches/records/adalin-*.json into README.md and docs
     #[arg(long)]
     pub readme: bool,
     /// Measure nothing; show the records of these files as one table
@@ -87,6 +89,16 @@ pub fn parse_dtype(text: &str) -> Result<DType> {
     [DType::F32, DType::F16, DType::Bf16].into_iter().find(|&d| dtype_name(d) == text).ok_or_else(|| {
         Error::new(format!("unknown element type '{text}'")).hint("element types are f32, f16, bf16")
     })
+}
+
+/// A file for a chart.
+///
+/// # Errors
+/// When its ending is that of no format: now, not after minutes of measuring.
+pub fn parse_plot(text: &str) -> Result<PathBuf> {
+    let path = PathBuf::from(text);
+    Format::of(&path)?;
+    Ok(path)
 }
 
 /// Largest deviation a rung may have from double precision, relative to a tensor's largest value. The
@@ -138,6 +150,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<Vec<Record>> {
             std::fs::read_to_string(readme).map_err(|e| Error::new(format!("cannot read README.md: {e}")))?;
         let text = record::into_readme(&text, &records)?;
         std::fs::write(readme, text).map_err(|e| Error::new(format!("cannot write README.md: {e}")))?;
+        Chart::new(&records).save(Path::new(record::CHART))?;
         return Ok(records);
     }
     if !options.show.is_empty() {
@@ -163,12 +176,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<Vec<Record>> {
 }
 
 fn draw(options: &Options, records: &[Record]) -> Result<()> {
-    let Some(path) = &options.plot else { return Ok(()) };
-    if path.extension().is_none_or(|e| e != "svg") {
-        return Err(Error::new(format!("{}: charts are drawn as .svg", path.display())));
-    }
-    std::fs::write(path, record::svg(records))
-        .map_err(|e| Error::new(format!("cannot write {}: {e}", path.display())))
+    options.plot.as_ref().map_or(Ok(()), |path| Chart::new(records).save(path))
 }
 
 /// The list given, or else the default.
@@ -391,6 +399,7 @@ pub fn copy_ceiling(gpu: &mut Cuda) -> Result<f64> {
         label: "copy".into(),
         min_bytes: 2 * bytes,
         flops: 0,
+        cooperative: false,
     };
     let program = Program {
         name: "copy".into(),

@@ -1,5 +1,5 @@
 //! What a benchmark leaves: records as JSON, one schema for this program and for `benches/torch_adalin.py`;
-//! the table and the chart made of them.
+//! the tables made of them.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -163,7 +163,10 @@ pub const BEGIN: &str = "<!-- adalin benchmark: written by `ugatit bench adalin 
 /// Its end.
 pub const END: &str = "<!-- end of adalin benchmark -->";
 
-/// Puts tables of the records between the markers of a README.
+/// The chart that [`into_readme`] shows, as the README names it.
+pub const CHART: &str = "docs/adalin.svg";
+
+/// Puts the chart and a table of the records between the markers of a README.
 ///
 /// # Errors
 /// When it has no markers.
@@ -173,11 +176,101 @@ pub fn into_readme(readme: &str, records: &[Record]) -> Result<String> {
         return Err(Error::new("the README has no place for the benchmark")
             .hint(format!("put these two lines where it belongs: {BEGIN} and {END}")));
     };
-    Ok(format!("{}{BEGIN}\n\n{}\n{}", &readme[..begin], markdown(records), &readme[end..]))
+    Ok(format!("{}{BEGIN}\n\n{}\n{}", &readme[..begin], summary(records), &readme[end..]))
 }
 
-fn shape_text(shape: [usize; 4]) -> String {
+/// `1x64x64x256`.
+pub fn shape_text(shape: [usize; 4]) -> String {
     shape.map(|v| v.to_string()).join("x")
+}
+
+/// What counts are of.
+const COUNTED: &str = "Counts of the emulator, no time. *Moved* is what threads ask for and give, over the least possible: \
+     input in and output out; backward both gradients and the input. Threads of the unfused rungs ask for \
+     their mean, gamma and the like each time, which a GPU's caches serve: of the tensor itself they \
+     move 23 and 76 passes (elementary), 11 and 27 (composed).";
+
+/// The chart, and folded below it a row for each rung, shape and type: forward / backward. Times are those inside a
+/// graph; `markdown` has the others too. Nothing stands in for what nobody measured.
+pub fn summary(records: &[Record]) -> String {
+    let key = |r: &Record| {
+        let of_layer = (r.kind.clone(), r.shape, r.dtype.clone(), r.work.clone());
+        (r.source.clone(), r.rung.clone(), of_layer, r.device.clone(), r.date.clone(), r.commit.clone())
+    };
+    let mut rows: Vec<(_, Vec<&Record>)> = Vec::new();
+    for r in records {
+        match rows.iter_mut().find(|row| row.0 == key(r)) {
+            Some(row) => row.1.push(r),
+            None => rows.push((key(r), vec![r])),
+        }
+    }
+    // Forward / backward of some figure; a dash where nobody measured it.
+    let both = |row: &[&Record], figure: &dyn Fn(&Record) -> Option<String>| -> String {
+        let of = |pass| row.iter().filter(|r| r.pass == pass).find_map(|r| figure(r)).unwrap_or("–".into());
+        format!("{} / {}", of("forward"), of("backward"))
+    };
+    let name = |r: &Record| {
+        let source = if r.source == "ugatit" { String::new() } else { format!("{} ", r.source) };
+        let work = if r.work == "norm" { String::new() } else { format!(" ({})", r.work) };
+        format!("{source}{}{work}", r.rung)
+    };
+    let (layer, end) = ("layer | type | shape | rung", "device | date | commit");
+    let place = |r: &Record| format!("{} | {} | {} | {}", r.kind, r.dtype, shape_text(r.shape), name(r));
+    let made = |r: &Record| format!("{} | {} | {}", r.device, r.date, r.commit);
+
+    let mut text = format!(
+        "![the chart of the figures below]({CHART})\n\n<details><summary>The figures, forward / backward</summary>\n\n"
+    );
+    let timed = |r: &Record, regime: &str| r.time.clone().filter(|t| t.mode == "graph" && t.regime == regime);
+    if records.iter().any(|r| r.time.is_some()) {
+        _ = writeln!(text, "| {layer} | µs, L2-warm | µs, rotated | GB/s, rotated | % of copy | {end} |");
+        text += "|---|---|---|---|--:|--:|--:|--:|---|---|---|\n";
+        for (_, row) in rows.iter().filter(|(_, row)| row.iter().any(|r| r.time.is_some())) {
+            let warm = both(row, &|r| Some(format!("{:.1}", timed(r, "warm")?.microseconds)));
+            let rotated = both(row, &|r| Some(format!("{:.1}", timed(r, "rotated")?.microseconds)));
+            let speed = both(row, &|r| Some(format!("{:.0}", timed(r, "rotated")?.gb_per_s)));
+            let share = both(row, &|r| {
+                let t = timed(r, "rotated")?;
+                Some(format!("{:.0}", 100.0 * t.gb_per_s / t.copy_gb_per_s))
+            });
+            _ = writeln!(
+                text,
+                "| {} | {warm} | {rotated} | {speed} | {share} | {} |",
+                place(row[0]),
+                made(row[0])
+            );
+        }
+        text += "\n";
+    }
+    if records.iter().any(|r| r.counts.is_some()) {
+        _ = writeln!(text, "{COUNTED}\n");
+        _ = writeln!(
+            text,
+            "| {layer} | launches | MB moved | x least | instructions a value | bank conflicts | {end} |"
+        );
+        text += "|---|---|---|---|--:|--:|--:|--:|--:|---|---|---|\n";
+        for (_, row) in rows.iter().filter(|(_, row)| row.iter().any(|r| r.counts.is_some())) {
+            let counted = |figure: &dyn Fn(&Record, &Counts) -> String| {
+                both(row, &|r| r.counts.as_ref().map(|c| figure(r, c)))
+            };
+            _ = writeln!(
+                text,
+                "| {} | {} | {} | {} | {} | {} | {} |",
+                place(row[0]),
+                counted(&|_, c| c.launches.to_string()),
+                counted(&|_, c| format!("{:.1}", c.moved() as f64 / 1e6)),
+                counted(&|r, c| format!("{:.2}", c.moved() as f64 / r.least_bytes as f64)),
+                counted(&|r, c| {
+                    let values = r.shape.iter().product::<usize>() as f64;
+                    format!("{:.1}", c.warp_instructions as f64 * 32.0 / values)
+                }),
+                counted(&|_, c| c.bank_conflicts.to_string()),
+                made(row[0])
+            );
+        }
+        text += "\n";
+    }
+    text + "</details>\n"
 }
 
 /// Tables in Markdown: times first, then counts. Nothing stands in for what nobody measured.
@@ -213,10 +306,7 @@ pub fn markdown(records: &[Record]) -> String {
     }
     let counted: Vec<&Record> = records.iter().filter(|r| r.counts.is_some()).collect();
     if !counted.is_empty() {
-        text += "Counts of the emulator, no time. *Moved* is what threads ask for and give, over the least possible: \
-                 input in and output out; backward both gradients and the input. Threads of the unfused rungs ask for \
-                 their mean, gamma and the like each time, which a GPU's caches serve: of the tensor itself they \
-                 move 23 and 76 passes (elementary), 11 and 27 (composed).\n\n";
+        _ = writeln!(text, "{COUNTED}\n");
         text += "| pass | layer | type | shape | rung | launches | MB moved | x least | instructions a value | bank conflicts | device | date | commit |\n";
         text += "|---|---|---|---|---|--:|--:|--:|--:|--:|---|---|---|\n";
         for r in counted {
@@ -245,72 +335,12 @@ pub fn markdown(records: &[Record]) -> String {
     text
 }
 
-/// A bar chart: of times where there are any (rotated buffers, graph), else of bytes moved over the least.
-pub fn svg(records: &[Record]) -> String {
-    let by_time = records.iter().any(|r| r.time.is_some());
-    let value = |r: &Record| -> Option<f64> {
-        if by_time {
-            let t = r.time.as_ref()?;
-            (t.regime == "rotated" && t.mode == "graph").then_some(t.microseconds)
-        } else {
-            Some(r.counts.as_ref()?.moved() as f64 / r.least_bytes as f64)
-        }
-    };
-    let mut groups: Vec<(String, Vec<(String, f64)>)> = Vec::new();
-    for r in records {
-        let Some(v) = value(r) else { continue };
-        let title = format!("{} {}, {} {}", r.kind, r.pass, shape_text(r.shape), r.dtype);
-        let name = if r.source == "ugatit" { r.rung.clone() } else { format!("{} {}", r.source, r.rung) };
-        match groups.iter_mut().find(|g| g.0 == title) {
-            Some(g) => g.1.push((name, v)),
-            None => groups.push((title, vec![(name, v)])),
-        }
-    }
-    let (unit, title) = if by_time {
-        (" µs", "Microseconds a pass, buffers rotated beyond the L2, inside a graph")
-    } else {
-        ("x", "Bytes moved over the least possible, counted by the emulator (no time)")
-    };
-    let rows: usize = groups.iter().map(|g| g.1.len() + 2).sum();
-    let (width, line, left, right) = (760.0, 20.0, 150.0, 90.0);
-    let height = 50.0 + rows as f64 * line;
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
-         font-family=\"sans-serif\" font-size=\"13\">\n<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n\
-         <text x=\"12\" y=\"26\" font-size=\"15\" font-weight=\"bold\" fill=\"#222222\">{title}</text>\n"
-    );
-    let mut y = 50.0;
-    for (title, bars) in &groups {
-        let most = bars.iter().fold(f64::MIN_POSITIVE, |m, b| m.max(b.1));
-        _ = writeln!(out, "<text x=\"12\" y=\"{:.0}\" fill=\"#222222\">{title}</text>", y + 14.0);
-        y += line;
-        for (name, v) in bars {
-            let length = (width - left - right) * v / most;
-            let fused = !matches!(name.as_str(), "elementary" | "composed") && !name.starts_with("torch");
-            let colour = if fused { "#2a7f62" } else { "#b0b7bf" };
-            _ = writeln!(
-                out,
-                "<text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\" fill=\"#444444\">{name}</text>\
-                 <rect x=\"{left:.0}\" y=\"{:.0}\" width=\"{length:.1}\" height=\"14\" fill=\"{colour}\"/>\
-                 <text x=\"{:.1}\" y=\"{:.0}\" fill=\"#444444\">{v:.2}{unit}</text>",
-                left - 8.0,
-                y + 14.0,
-                y + 3.0,
-                left + length + 6.0,
-                y + 14.0
-            );
-            y += line;
-        }
-        y += line;
-    }
-    out + "</svg>\n"
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn record(rung: &str) -> Record {
+    /// What the tests of this module and of the chart start from.
+    pub fn record(rung: &str) -> Record {
         Record {
             source: "ugatit".into(),
             device: "emulator".into(),
@@ -342,9 +372,51 @@ mod tests {
         let readme = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
         let once = into_readme(&readme, &[record("fused")]).unwrap();
         assert!(once.starts_with("before\n") && once.ends_with("\nafter\n") && !once.contains("old"));
-        assert!(once.contains("| 1.50 |"), "{once}");
+        assert!(once.contains("| 1.50 / – |"), "{once}");
+        assert!(once.contains("(docs/adalin.svg)"), "{once}");
         assert_eq!(into_readme(&once, &[record("fused")]).unwrap(), once);
         assert!(into_readme("no markers", &[]).unwrap_err().hint_text().is_some());
+    }
+
+    #[test]
+    fn a_summary_has_a_row_for_each_rung() {
+        let backward = |rung| {
+            let mut r = Record { pass: "backward".into(), least_bytes: 288, ..record(rung) };
+            r.counts.as_mut().unwrap().launches = 14;
+            r
+        };
+        let time = |regime: &str, microseconds| Time {
+            regime: regime.into(),
+            mode: "graph".into(),
+            microseconds,
+            gb_per_s: 400.0,
+            copy_gb_per_s: 500.0,
+        };
+        let on_gpu = |regime, microseconds| Record {
+            source: "torch".into(),
+            device: "H100".into(),
+            counts: None,
+            time: Some(time(regime, microseconds)),
+            ..record("eager")
+        };
+        let records = [
+            record("fused"),
+            record("composed"),
+            backward("fused"),
+            on_gpu("warm", 7.0),
+            on_gpu("rotated", 9.5),
+        ];
+        let text = summary(&records);
+        let rows: Vec<&str> = text.lines().filter(|l| l.starts_with("| adalin")).collect();
+        assert_eq!(
+            rows,
+            [
+                "| adalin | f32 | 1x2x3x4 | torch eager | 7.0 / – | 9.5 / – | 400 / – | 80 / – | H100 | 2026-01-31 | abc |",
+                "| adalin | f32 | 1x2x3x4 | fused | 3 / 14 | 0.0 / 0.0 | 1.50 / 1.00 | 13.3 / 13.3 | 0 / 0 | emulator | 2026-01-31 | abc |",
+                "| adalin | f32 | 1x2x3x4 | composed | 3 / – | 0.0 / – | 1.50 / – | 13.3 / – | 0 / – | emulator | 2026-01-31 | abc |",
+            ],
+            "{text}"
+        );
     }
 
     #[test]

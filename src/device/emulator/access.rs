@@ -279,7 +279,7 @@ fn element(region: &Region, at: u64, size: u32) -> u64 {
 fn load_global(job: &Job, warp: &mut Lanes, op: &MemOp, addr: &WideRow, m: u32, pc: u32) -> Step {
     let bytes = op.size * op.count;
     if let Some(races) = job.races {
-        job.race(races, warp.block, pc, addr, m, bytes, Access::Read)?;
+        job.race(races, warp.block, pc, addr, m, bytes, Access::Read, op.order)?;
     }
     let Some(region) = common(job, addr, m, bytes) else {
         return load_global_apart(job, warp, op, addr, m);
@@ -449,7 +449,7 @@ fn set_element(region: &Region, at: u64, size: u32, v: u64) {
 fn store_global(job: &Job, warp: &Lanes, op: &MemOp, addr: &WideRow, m: u32, pc: u32) -> Step {
     let bytes = op.size * op.count;
     if let Some(races) = job.races {
-        job.race(races, warp.block, pc, addr, m, bytes, Access::Write)?;
+        job.race(races, warp.block, pc, addr, m, bytes, Access::Write, op.order)?;
     }
     let region = match common(job, addr, m, bytes) {
         Some(r) if !r.read_only => r,
@@ -817,6 +817,12 @@ pub(super) fn atomic<const COUNT: bool>(
         _ => 0,
     };
     for (space, m) in masks {
+        if let Some(races) = job.races
+            && space == Space::Global
+            && m != 0
+        {
+            job.race(races, warp.block, pc, &addr, m, size, Access::Atomic, op.mem.order)?;
+        }
         for l in each(m) {
             let a = addr[l as usize];
             let (b, c) = (value(warp, op.b, l), value(warp, op.c, l));
@@ -838,9 +844,6 @@ pub(super) fn atomic<const COUNT: bool>(
                         Some(_) => return Err(job.bad_access(l, a, size, "writes")),
                         None => return Err(culprit(job, &addr, 1 << l, size, "updates")),
                     };
-                    if let Some(races) = job.races {
-                        job.race(races, warp.block, pc, &addr, 1 << l, size, Access::Atomic)?;
-                    }
                     let at = a - region.base + region.start;
                     if !region.all_written && !region.memory.is_written(at, size) {
                         return Err(job.bad_access(l, a, size, "updates"));
@@ -893,7 +896,7 @@ pub(super) fn read_bytes(
     if let Some(races) = job.races {
         let mut addr = [0; 32];
         addr[lane as usize] = address;
-        job.race(races, block, pc, &addr, 1 << lane, n, Access::Read)?;
+        job.race(races, block, pc, &addr, 1 << lane, n, Access::Read, Order::default())?;
     }
     if n == 16 {
         out[..8].copy_from_slice(&region.memory.load64(start).to_le_bytes());

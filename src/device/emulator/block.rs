@@ -1,7 +1,7 @@
 //! A block while it runs: its warps, and the barriers at which they wait for each other.
 #![allow(clippy::needless_range_loop)]
 
-use super::code::{Code, Init, LaneMask};
+use super::code::{Code, Init, LaneMask, Op};
 use super::copies::Copies;
 use super::count::{Counters, Tally};
 use super::exec::run_warp;
@@ -32,7 +32,7 @@ pub(super) enum State {
         id: u32,
         count: u32,
     },
-    /// It polled in vain; somebody else first.
+    /// It polled in vain, or slept; somebody else first.
     Polling,
     Done,
 }
@@ -92,6 +92,23 @@ pub(super) fn each(mut mask: u32) -> impl Iterator<Item = u32> {
     })
 }
 
+/// How a round of a block's warps ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Round {
+    /// All of them ended.
+    Done,
+    /// Some went on.
+    Moved,
+    /// None did, but some poll: what they wait for may come from elsewhere.
+    Polling,
+    /// None did, and none can.
+    Stuck,
+}
+
+/// Rounds in which nobody goes on, until those who poll count as waiting forever: more than any bounded number
+/// of attempts that a kernel makes.
+pub(super) const PATIENCE: u32 = 2000;
+
 /// A thread of the host with the state of the block it runs.
 #[derive(Debug, Default)]
 pub(super) struct Worker {
@@ -135,6 +152,20 @@ impl Worker {
 
     /// Runs a block to its end.
     pub(super) fn run_block(&mut self, job: &Job, block: u64) -> Result<(), Box<Fault>> {
+        self.start_block(job, block);
+        let mut idle = 0;
+        loop {
+            match self.round(job)? {
+                Round::Done => return Ok(()),
+                Round::Moved => idle = 0,
+                Round::Polling if idle < PATIENCE => idle += 1,
+                Round::Polling | Round::Stuck => return Err(self.deadlock(job, "the block can never go on")),
+            }
+        }
+    }
+
+    /// Readies registers and shared memory for a block.
+    pub(super) fn start_block(&mut self, job: &Job, block: u64) {
         let at = job.block_at(block);
         let threads = job.threads();
         let code = job.code;
@@ -157,33 +188,36 @@ impl Worker {
             warp.local.written.fill(0);
             warp.copies.clear();
         }
-        loop {
-            let mut moved = false;
-            let progress = self.shared.progress;
-            for k in 0..self.order.len() {
-                let w = self.order[k];
-                let polling = self.warps[w].state == State::Polling;
-                if polling {
-                    self.warps[w].state = State::Ready;
-                }
-                while self.warps[w].state == State::Ready {
-                    let warp = &mut self.warps[w];
-                    run_warp(job, warp, &mut self.shared, &mut self.tally).map_err(|mut f| {
-                        f.warp = w as u32;
-                        f
-                    })?;
-                    moved |= !polling || warp.state != State::Polling;
-                }
+    }
+
+    /// Lets every warp that can go on do so, until it waits or ends.
+    pub(super) fn round(&mut self, job: &Job) -> Result<Round, Box<Fault>> {
+        let mut moved = false;
+        let progress = self.shared.progress;
+        for k in 0..self.order.len() {
+            let w = self.order[k];
+            let polling = self.warps[w].state == State::Polling;
+            if polling {
+                self.warps[w].state = State::Ready;
             }
-            if self.warps.iter().all(|w| w.state == State::Done) {
-                self.executed += self.warps.iter().map(|w| w.executed).sum::<u64>();
-                return Ok(());
-            }
-            let released = self.release(job)?;
-            if !released && !moved && self.shared.progress == progress {
-                return Err(self.deadlock(job, "the block can never go on"));
+            while self.warps[w].state == State::Ready {
+                let warp = &mut self.warps[w];
+                run_warp(job, warp, &mut self.shared, &mut self.tally).map_err(|mut f| {
+                    f.warp = w as u32;
+                    f
+                })?;
+                moved |= !polling || warp.state != State::Polling;
             }
         }
+        if self.warps.iter().all(|w| w.state == State::Done) {
+            self.executed += self.warps.iter().map(|w| w.executed).sum::<u64>();
+            return Ok(Round::Done);
+        }
+        if self.release(job)? || moved || self.shared.progress != progress {
+            return Ok(Round::Moved);
+        }
+        let polling = self.warps.iter().any(|w| w.state == State::Polling);
+        Ok(if polling { Round::Polling } else { Round::Stuck })
     }
 
     /// Lets warps go on whose barrier is complete; false where there is none.
@@ -234,13 +268,15 @@ impl Worker {
 
     /// A fault that shows where all warps wait.
     #[cold]
-    fn deadlock(&self, job: &Job, what: &str) -> Box<Fault> {
+    pub(super) fn deadlock(&self, job: &Job, what: &str) -> Box<Fault> {
         let mut lines = Vec::new();
         let mut first = None;
         for w in &self.warps {
             if w.state == State::Polling {
                 first = first.or(Some(w));
-                lines.push(format!("warp {} polls an mbarrier ({})", w.index, job.place(w.wait_pc)));
+                let on_barrier = job.code.insts[w.wait_pc as usize].op == Op::MBar;
+                let polls = if on_barrier { "polls an mbarrier" } else { "sleeps and asks again" };
+                lines.push(format!("warp {} {polls} ({})", w.index, job.place(w.wait_pc)));
             }
             if let State::Waiting { id, count } = w.state {
                 first = first.or(Some(w));

@@ -151,6 +151,8 @@ pub(super) enum Op {
     CopyWaitAll,
     /// `mbarrier`: `mbars[ext]`.
     MBar,
+    /// `nanosleep`: somebody else first.
+    Yield,
     /// Fails in lanes in which predicate `d` does not hold: register `names[ext]` was not written.
     CheckWritten,
     /// Sets predicate `d`: a register is written now.
@@ -224,10 +226,37 @@ pub(super) enum Space {
     Generic,
 }
 
+/// What an access to global memory orders between the blocks of a launch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Order {
+    /// It may meet such an access of another block (`relaxed` and stronger, of scope `gpu` or `sys`).
+    pub strong: bool,
+    pub acquire: bool,
+    pub release: bool,
+}
+
+impl Order {
+    /// From the words of an instruction; `atomic`: it is strong in any case.
+    pub(super) fn of(words: &[String], atomic: bool) -> Self {
+        let has = |word: &str| words.iter().any(|w| w == word);
+        if has("volatile") {
+            return Self { strong: true, ..Self::default() };
+        }
+        let wide = has("gpu") || has("sys") || (atomic && !has("cta"));
+        Self {
+            strong: wide && (atomic || has("relaxed") || has("acquire") || has("release")),
+            acquire: wide && (has("acquire") || has("acq_rel")),
+            release: wide && (has("release") || has("acq_rel")),
+        }
+    }
+}
+
 /// A load or store.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MemOp {
     pub space: Space,
+    /// What it orders between blocks.
+    pub order: Order,
     /// Bytes of each element.
     pub size: u32,
     /// Elements.

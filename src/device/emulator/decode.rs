@@ -769,7 +769,8 @@ impl<'a> Decoder<'a> {
                 self.emit(Op::Elect, i, [index(d), index(a), index(p), 0], 0)
             }
             "bar" | "barrier" => self.barrier(i),
-            "membar" | "fence" | "nanosleep" | "prefetch" | "prefetchu" | "discard" | "applypriority" => {
+            "nanosleep" => self.emit(Op::Yield, i, [0; 4], 0),
+            "membar" | "fence" | "prefetch" | "prefetchu" | "discard" | "applypriority" => {
                 self.emit(Op::Nop, i, [0; 4], 0)
             }
             "bra" => {
@@ -995,6 +996,7 @@ impl<'a> Decoder<'a> {
         let ext = self.code.mems.len() as u32;
         self.code.mems.push(MemOp {
             space,
+            order: Order::of(&i.op, false),
             size: ty.bytes(),
             count,
             signed: ty.signed(),
@@ -1196,6 +1198,7 @@ impl<'a> Decoder<'a> {
             kind,
             mem: MemOp {
                 space,
+                order: Order::of(&i.op, true),
                 size: ty.bytes(),
                 count: 1,
                 signed: false,
@@ -1312,7 +1315,17 @@ impl<'a> Decoder<'a> {
             *slot = index(self.dst(i, o, Ty::B32)?);
         }
         let ext = self.code.mems.len() as u32;
-        self.code.mems.push(MemOp { space, size: 4, count, signed: false, width: 32, regs, addr, offset });
+        self.code.mems.push(MemOp {
+            space,
+            order: Order::default(),
+            size: 4,
+            count,
+            signed: false,
+            width: 32,
+            regs,
+            addr,
+            offset,
+        });
         self.emit(Op::LoadMatrix, i, [u16::from(transposed), 0, 0, 0], ext)
     }
 

@@ -873,6 +873,7 @@ fn rare<const COUNT: bool>(
             warp.copies.wait(m, Some(n), warp.index, pc, shared);
         }
         Op::CopyWaitAll => warp.copies.wait(m, None, warp.index, pc, shared),
+        Op::Yield => return Ok(Some(Flow::Poll(pc + 1))),
         Op::MBar => {
             if !super::access::mbarrier(warp, shared, &code.mbars[ext as usize], m, pc)? {
                 return Ok(Some(Flow::Poll(pc + 1)));

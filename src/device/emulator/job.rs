@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 
 use super::block::{WideRow, each};
-use super::code::{Code, MIDDLE, REGION, VARIABLES};
+use super::code::{Code, MIDDLE, Order, REGION, VARIABLES};
 use super::count::{Instruction, LaunchCounters, Tally};
 use super::memory::Memory;
 use super::races::{Access, Races};
@@ -46,6 +46,8 @@ pub(super) struct Job<'a> {
     pub files: &'a std::collections::HashMap<u32, String>,
     pub reverse: bool,
     pub max_instructions: u64,
+    /// Its blocks are resident all at once.
+    pub cooperative: bool,
     pub count: bool,
     /// Where races between blocks are checked for.
     pub races: Option<&'a Mutex<Races>>,
@@ -97,6 +99,11 @@ impl<'a> Job<'a> {
         }
     }
 
+    /// Blocks of the grid.
+    pub(super) fn blocks(&self) -> u64 {
+        self.grid.iter().map(|x| u64::from(*x)).product()
+    }
+
     /// Threads of a block.
     pub(super) fn threads(&self) -> u32 {
         self.block.iter().product()
@@ -132,7 +139,6 @@ impl<'a> Job<'a> {
     }
 
     /// Records accesses of a warp, where races between blocks are checked for.
-    #[cold]
     #[inline(never)]
     pub(super) fn race(
         &self,
@@ -143,13 +149,47 @@ impl<'a> Job<'a> {
         m: u32,
         bytes: u32,
         access: Access,
+        order: Order,
     ) -> Result<(), Box<Fault>> {
         let mut races = races.lock().unwrap_or_else(PoisonError::into_inner);
+        if access == Access::Read
+            && order == Order::default()
+            && !self.cooperative
+            && let Some(r) = self.region(addr[m.trailing_zeros() as usize])
+        {
+            // Most reads are a few ranges of one buffer, that all is well with.
+            let memory = std::ptr::from_ref(r.memory) as usize;
+            let mut range: Option<(u64, u64)> = None;
+            let mut fine = true;
+            for l in each(m) {
+                let at = addr[l as usize].wrapping_sub(r.base);
+                if at >= r.len {
+                    fine = false;
+                    break;
+                }
+                range = Some(match range {
+                    Some((from, to)) if from <= at && at <= to => (from, to.max(at + u64::from(bytes))),
+                    Some((from, to)) => {
+                        fine &= races.read(memory, r.start + from, to - from, block, pc);
+                        (at, at + u64::from(bytes))
+                    }
+                    None => (at, at + u64::from(bytes)),
+                });
+            }
+            if let Some((from, to)) = range {
+                fine &= races.read(memory, r.start + from, to - from, block, pc);
+            }
+            if fine {
+                return Ok(());
+            }
+        }
         for l in each(m) {
             let Some(r) = self.region(addr[l as usize]) else { continue };
             let at = addr[l as usize] - r.base;
             let memory = std::ptr::from_ref(r.memory) as usize;
-            let Err(met) = races.touch(memory, r.start + at, bytes, block, pc, access) else { continue };
+            let Err(met) = races.touch(memory, r.start + at, bytes, block, pc, access, order) else {
+                continue;
+            };
             let doing = match access {
                 Access::Read => "reads",
                 Access::Write => "writes",

@@ -2,7 +2,8 @@
 //!
 //! `parse` reads PTX, `decode` turns a kernel into compact instructions over register slots,
 //! `exec` runs a warp of them, `access` does its loads and stores, `block` holds the warps and the
-//! shared memory of a block, `job` what one launch's blocks share, `memory` the global memory.
+//! shared memory of a block, `job` what one launch's blocks share, `resident` runs blocks that wait for
+//! each other, `memory` the global memory.
 
 mod access;
 mod alu;
@@ -17,6 +18,7 @@ mod matrix;
 mod memory;
 mod parse;
 mod races;
+mod resident;
 mod shared;
 mod small;
 #[cfg(test)]
@@ -38,13 +40,13 @@ pub use count::{Class, Counters, Instruction, LaunchCounters, Line};
 use job::{Fault, Job, Region, argument_base, variable_base};
 use memory::Memory;
 
-/// Order in which the warps of a block run. A kernel whose result depends on it has a race.
+/// Order in which the warps of a block run, and the blocks of a cooperative launch. A kernel whose result depends on it has a race.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WarpOrder {
-    /// Warp 0 first.
+    /// Warp 0 and block 0 first.
     #[default]
     Forward,
-    /// Warp 0 last.
+    /// Warp 0 and block 0 last.
     Reverse,
 }
 
@@ -57,7 +59,8 @@ pub struct Options {
     pub warp_order: WarpOrder,
     /// Most warp-instructions one warp may execute before it counts as a loop without end.
     pub max_instructions: u64,
-    /// Check for races between blocks on global memory; blocks then run one after the other.
+    /// Check for races between blocks on global memory; blocks then run one after the other, those of a
+    /// cooperative launch in turns. There, release and acquire order what the blocks do.
     pub check_races: bool,
     /// Count instructions and traffic.
     pub count: bool,
@@ -306,6 +309,7 @@ impl Emulator {
             files: &loaded.ptx.files,
             reverse: self.options.warp_order == WarpOrder::Reverse,
             max_instructions: self.options.max_instructions,
+            cooperative: launch.cooperative,
             count: self.options.count,
             races: self.options.check_races.then_some(&self.races),
         };
@@ -316,9 +320,15 @@ impl Emulator {
     /// Runs all blocks of a launch; the fault of the first block that has one.
     fn run_job(&self, job: &Job) -> Result<Tally> {
         if let Some(races) = job.races {
-            races.lock().unwrap_or_else(PoisonError::into_inner).start(job.code.global_granule);
+            let together = job.cooperative.then_some(job.blocks() as usize);
+            races.lock().unwrap_or_else(PoisonError::into_inner).start(job.code.global_granule, together);
         }
-        let blocks: u64 = job.grid.iter().map(|x| u64::from(*x)).product();
+        if job.cooperative {
+            let (executed, tally) = resident::run(job).map_err(|(b, fault)| job.error(b, &fault))?;
+            self.executed.fetch_add(executed, Relaxed);
+            return Ok(tally);
+        }
+        let blocks = job.blocks();
         let next = AtomicU64::new(0);
         let stop = AtomicU64::new(u64::MAX);
         let total = Mutex::new(Tally::default());

@@ -1,8 +1,17 @@
 //! Races between blocks: two blocks of one launch touch one place of global memory, one of them
 //! writes it. Blocks run in no order, so the result would depend on luck. Checked where asked for,
 //! with the blocks one after the other.
+//!
+//! In a cooperative launch a block may order itself behind another: what that did before it released a
+//! place (`atom.release.gpu`, `st.release.gpu`) comes before what this does after it acquired the same
+//! place (`ld.acquire.gpu`, `atom.acquire.gpu`). The order is kept by vector clocks, one for each block: the
+//! threads of a block count as one, so that a barrier missing *inside* a block, before the release or behind
+//! the acquire, is not found here. Fences (`membar`, `fence`) order nothing here: a place is acquired and
+//! released by the access itself, or not at all.
 
 use std::collections::HashMap;
+
+use super::code::Order;
 
 /// Granules of a page of records.
 const PAGE: u64 = 1024;
@@ -15,10 +24,58 @@ struct Cell {
     written_in: u64,
     writer: u64,
     write_pc: u32,
-    atomic: bool,
+    write_time: u32,
+    strong_write: bool,
     read_in: u64,
     reader: u64,
-    read_pc: u32,
+    read: Read,
+}
+
+/// A read, by a block that is known from elsewhere.
+#[derive(Clone, Copy, Default)]
+struct Read {
+    time: u32,
+    pc: u32,
+    strong: bool,
+}
+
+/// The records of consecutive granules.
+struct Page {
+    cells: Vec<Cell>,
+    /// Launch and block of the bits in `read`.
+    stamp: (u64, u64),
+    /// Granules whose records have a read of that block already. Reading them once more tells nothing new, as
+    /// long as blocks run one after the other.
+    read: [u64; PAGE as usize / 64],
+}
+
+/// Pages by memory and number.
+#[derive(Default)]
+struct Pages {
+    pages: Vec<Page>,
+    index: HashMap<(usize, u64), usize>,
+    /// Where the latest ones are: a map would be asked for every access.
+    latest: Vec<((usize, u64), usize)>,
+}
+
+impl Pages {
+    #[inline(always)]
+    fn get(&mut self, memory: usize, number: u64) -> &mut Page {
+        let key = (memory, number);
+        if self.latest.is_empty() {
+            self.latest.resize(64, ((0, 0), usize::MAX));
+        }
+        let latest = &mut self.latest[(number as usize ^ memory >> 4) % 64];
+        if latest.1 == usize::MAX || latest.0 != key {
+            let at = *self.index.entry(key).or_insert_with(|| {
+                let cells = vec![Cell::default(); PAGE as usize];
+                self.pages.push(Page { cells, stamp: (0, 0), read: [0; PAGE as usize / 64] });
+                self.pages.len() - 1
+            });
+            *latest = (key, at);
+        }
+        &mut self.pages[latest.1]
+    }
 }
 
 /// What an access does.
@@ -37,22 +94,90 @@ pub(super) struct Meeting {
     pub pc: u32,
 }
 
+/// Who is known to have done what before whom, in a cooperative launch.
+#[derive(Default)]
+struct Clocks {
+    /// `seen[b][a]`: what block `a` did up to that time of its own comes before what `b` does now.
+    seen: Vec<Vec<u32>>,
+    /// What those had seen who released a place.
+    released: HashMap<(usize, u64), Vec<u32>>,
+    /// Readers of a granule beyond the first.
+    more_reads: HashMap<(usize, u64), Vec<(u64, Read)>>,
+}
+
+impl Clocks {
+    fn acquire(&mut self, place: (usize, u64), block: u64) {
+        if let Some(released) = self.released.get(&place) {
+            join(&mut self.seen[block as usize], released);
+        }
+    }
+
+    fn release(&mut self, place: (usize, u64), block: u64) {
+        let seen = &mut self.seen[block as usize];
+        join(self.released.entry(place).or_insert_with(|| vec![0; seen.len()]), seen);
+        seen[block as usize] += 1;
+    }
+}
+
+fn join(into: &mut [u32], from: &[u32]) {
+    for (a, b) in into.iter_mut().zip(from) {
+        *a = (*a).max(*b);
+    }
+}
+
 /// Records of all memory.
 #[derive(Default)]
 pub(super) struct Races {
-    pages: HashMap<(usize, u64), Vec<Cell>>,
+    pages: Pages,
     launch: u64,
     shift: u32,
+    clocks: Option<Clocks>,
 }
 
 impl Races {
-    /// Starts a launch whose smallest access has so many bytes.
-    pub(super) fn start(&mut self, granule: u32) {
+    /// Starts a launch whose smallest access has so many bytes; `together`: its blocks, if it is cooperative.
+    pub(super) fn start(&mut self, granule: u32, together: Option<usize>) {
         if self.shift != granule.trailing_zeros() {
-            self.pages.clear();
+            self.pages = Pages::default();
             self.shift = granule.trailing_zeros();
         }
         self.launch += 1;
+        self.clocks = together.map(|blocks| {
+            // Nobody has seen the others' first deeds, which are at time 1.
+            let seen = |b| (0..blocks).map(|a| u32::from(a == b)).collect();
+            Clocks { seen: (0..blocks).map(seen).collect(), ..Clocks::default() }
+        });
+    }
+
+    /// Records plain reads of a range by a block, in a launch whose blocks run one after the other; false
+    /// where they meet another block, and were perhaps not all recorded.
+    pub(super) fn read(&mut self, memory: usize, at: u64, bytes: u64, block: u64, pc: u32) -> bool {
+        let (launch, shift) = (self.launch, self.shift);
+        let (mut granule, last) = (at >> shift, (at + bytes - 1) >> shift);
+        while granule <= last {
+            let end = last.min(granule | 63);
+            let page = self.pages.get(memory, granule / PAGE);
+            if page.stamp != (launch, block) {
+                (page.stamp, page.read) = ((launch, block), [0; PAGE as usize / 64]);
+            }
+            let word = &mut page.read[(granule % PAGE / 64) as usize];
+            let mask = u64::MAX >> (63 - (end - granule)) << (granule % 64);
+            let mut new = mask & !*word;
+            while new != 0 {
+                let cell = &mut page.cells[((granule & !63) % PAGE) as usize + new.trailing_zeros() as usize];
+                new &= new - 1;
+                if cell.written_in == launch && cell.writer != block {
+                    return false;
+                }
+                let many = cell.read_in == launch && cell.reader != block;
+                let reader = if many { MANY } else { block };
+                (cell.read_in, cell.reader) = (launch, reader);
+                cell.read = Read { time: 0, pc, strong: false };
+            }
+            *word |= mask;
+            granule = end + 1;
+        }
+        true
     }
 
     /// Records an access of a block; what it meets of another block.
@@ -64,36 +189,75 @@ impl Races {
         block: u64,
         pc: u32,
         access: Access,
+        order: Order,
     ) -> Result<(), Meeting> {
-        let launch = self.launch;
-        for granule in at >> self.shift..=(at + u64::from(bytes) - 1) >> self.shift {
-            let page = self.pages.entry((memory, granule / PAGE)).or_default();
-            if page.is_empty() {
-                page.resize(PAGE as usize, Cell::default());
-            }
-            let cell = &mut page[(granule % PAGE) as usize];
-            let both_atomic = access == Access::Atomic && cell.atomic;
-            if cell.written_in == launch && cell.writer != block && !both_atomic {
+        let Self { pages, launch, shift, clocks } = self;
+        let launch = *launch;
+        // A copy, since the records below change while it is asked.
+        let seen = clocks.as_ref().map_or(Vec::new(), |c| c.seen[block as usize].clone());
+        let now = seen.get(block as usize).copied().unwrap_or(0);
+        let before = |other: u64, time: u32, strong: bool| {
+            other == block
+                || (strong && order.strong)
+                || seen.get(other as usize).is_some_and(|&known| known >= time)
+        };
+        for granule in at >> *shift..=(at + u64::from(bytes) - 1) >> *shift {
+            let page = pages.get(memory, granule / PAGE);
+            let cell = &mut page.cells[(granule % PAGE) as usize];
+            if cell.written_in == launch && !before(cell.writer, cell.write_time, cell.strong_write) {
                 let block = (cell.writer != MANY).then_some(cell.writer);
                 return Err(Meeting { wrote: true, block, pc: cell.write_pc });
             }
             if access == Access::Read {
+                let read = Read { time: now, pc, strong: order.strong };
                 if cell.read_in != launch {
-                    (cell.read_in, cell.reader, cell.read_pc) = (launch, block, pc);
-                } else if cell.reader != block {
+                    (cell.read_in, cell.reader, cell.read) = (launch, block, read);
+                } else if cell.reader == block {
+                    // A plain read counts for more than a strong one.
+                    cell.read = Read { strong: read.strong && cell.read.strong, ..read };
+                } else if let Some(clocks) = clocks {
+                    let more = clocks.more_reads.entry((memory, granule)).or_default();
+                    match more.iter_mut().find(|(b, _)| *b == block) {
+                        Some((_, old)) => *old = Read { strong: read.strong && old.strong, ..read },
+                        None => more.push((block, read)),
+                    }
+                } else {
                     cell.reader = MANY;
+                    cell.read.strong &= order.strong;
                 }
                 continue;
             }
-            if cell.read_in == launch && cell.reader != block {
-                let block = (cell.reader != MANY).then_some(cell.reader);
-                return Err(Meeting { wrote: false, block, pc: cell.read_pc });
+            if cell.read_in == launch {
+                let met = |reader: u64, read: &Read| {
+                    let block = (reader != MANY).then_some(reader);
+                    Err(Meeting { wrote: false, block, pc: read.pc })
+                };
+                if !before(cell.reader, cell.read.time, cell.read.strong) {
+                    return met(cell.reader, &cell.read);
+                }
+                let more = clocks.as_ref().and_then(|c| c.more_reads.get(&(memory, granule)));
+                let after = |(b, read): &&(u64, Read)| !before(*b, read.time, read.strong);
+                if let Some((reader, read)) = more.into_iter().flatten().find(after) {
+                    return met(*reader, read);
+                }
             }
             let again = cell.written_in == launch;
-            // An atomic of its own after its plain write must not hide that write.
-            cell.atomic = access == Access::Atomic && (!again || cell.atomic);
-            let writer = if again && cell.writer != block { MANY } else { block };
+            if again && cell.writer == block && order.strong && !cell.strong_write {
+                // An atomic after its own plain write must not hide that.
+                continue;
+            }
+            // Where nothing can order blocks, atomics of several stay a write of several.
+            let writer = if again && cell.writer != block && clocks.is_none() { MANY } else { block };
             (cell.written_in, cell.writer, cell.write_pc) = (launch, writer, pc);
+            (cell.write_time, cell.strong_write) = (now, order.strong);
+        }
+        if let Some(clocks) = clocks {
+            if order.acquire {
+                clocks.acquire((memory, at), block);
+            }
+            if order.release {
+                clocks.release((memory, at), block);
+            }
         }
         Ok(())
     }

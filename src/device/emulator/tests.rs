@@ -30,6 +30,7 @@ struct Case {
     ptx: String,
     grid: u32,
     block: u32,
+    cooperative: bool,
     shared: u32,
     n: i32,
     /// Words of the output.
@@ -48,6 +49,7 @@ impl Case {
             ptx: module(top, body),
             grid: 1,
             block: 32,
+            cooperative: false,
             shared: 0,
             n: 0,
             out: 32,
@@ -118,6 +120,7 @@ impl Case {
                 label: "the test".to_owned(),
                 min_bytes: 0,
                 flops: 0,
+                cooperative: self.cooperative,
             }],
             arena_bytes: 64,
             state_bytes: out_at + self.out as u64 * 4,
@@ -763,6 +766,108 @@ fn races_between_blocks() {
     let mut atomics = Case::with(".global .align 4 .u32 counter;", "red.global.add.u32 [counter], 1;");
     (atomics.grid, atomics.options.check_races) = (4, true);
     atomics.ok();
+}
+
+/// Blocks that write, meet at a barrier of the whole grid, and read what the next one wrote. `arrive`, `ask`: the
+/// instructions of the barrier.
+fn grid_barrier(arrive: &str, ask: &str) -> Case {
+    let body = format!(
+        "mov.u32 %r3, %ctaid.x;\nmov.u32 %r4, %nctaid.x;\nmad.lo.s32 %r5, %r3, 64, %r2;\n\
+         mul.wide.u32 %rd6, %r5, 4;\nadd.s64 %rd7, %rd1, %rd6;\n\
+         .loc 1 30 1\nst.global.u32 [%rd7], %r5;\n.loc 1 40 1\nbar.sync 0;\nsetp.ne.u32 %p1, %r2, 0;\n@%p1 bra $met;\n\
+         {arrive}\n$ask:\n.loc 1 50 1\n{ask}\nsetp.ge.u32 %p2, %r7, %r4;\n@%p2 bra $met;\n.loc 1 51 1\n\
+         nanosleep.u32 64;\nbra $ask;\n$met:\nbar.sync 0;\n\
+         add.s32 %r8, %r3, 1;\nsetp.lt.u32 %p3, %r8, %r4;\nselp.b32 %r8, %r8, 0, %p3;\nmad.lo.s32 %r9, %r8, 64, %r2;\n\
+         mul.wide.u32 %rd8, %r9, 4;\nadd.s64 %rd9, %rd1, %rd8;\n.loc 1 60 1\nld.global.u32 %r10, [%rd9];\n\
+         mul.wide.u32 %rd10, %r4, 256;\nadd.s64 %rd11, %rd7, %rd10;\nst.global.u32 [%rd11], %r10;"
+    );
+    let mut case = Case::with(".global .align 4 .u32 counter;", &body).block(64);
+    (case.grid, case.out, case.cooperative) = (5, 5 * 64 * 2, true);
+    case.options.check_races = true;
+    case
+}
+
+const ARRIVE: &str = "atom.add.release.gpu.global.u32 %r6, [counter], 1;";
+const ASK: &str = "ld.acquire.gpu.global.u32 %r7, [counter];";
+
+#[test]
+fn blocks_of_a_cooperative_launch_wait_for_each_other() {
+    for order in [WarpOrder::Forward, WarpOrder::Reverse] {
+        for check_races in [false, true] {
+            let mut case = grid_barrier(ARRIVE, ASK);
+            (case.options.warp_order, case.options.check_races) = (order, check_races);
+            let out = case.run().expect("it ends");
+            for (b, row) in out[5 * 64..].chunks(64).enumerate() {
+                let next = ((b + 1) % 5 * 64) as u32;
+                assert!(row.iter().zip(next..).all(|(&got, want)| got == want), "block {b}: {row:?}");
+            }
+        }
+    }
+    // What was counted is of all blocks: each store once.
+    let mut case = grid_barrier(ARRIVE, ASK);
+    case.options.count = true;
+    let (_, counters) = case.run_counted().expect("it ends");
+    assert_eq!(counters.total().global_written_bytes, 2 * 5 * 64 * 4 + 5 * 4);
+}
+
+#[test]
+fn a_grid_barrier_without_order_is_a_race() {
+    let race = [
+        "race between blocks",
+        "reads 4 bytes",
+        "of `the output`",
+        "writes in the same launch",
+        "test.cu:30",
+    ];
+    // Neither the release alone nor the acquire alone is enough, and within a block neither is worth anything.
+    grid_barrier("atom.add.relaxed.gpu.global.u32 %r6, [counter], 1;", ASK).fails(&race);
+    grid_barrier(ARRIVE, "ld.relaxed.gpu.global.u32 %r7, [counter];").fails(&race);
+    grid_barrier("atom.add.release.cta.global.u32 %r6, [counter], 1;", ASK)
+        .fails(&["race between blocks", "`counter`"]);
+    // A plain read of what others update.
+    grid_barrier(ARRIVE, "ld.global.u32 %r7, [counter];").fails(&["race between blocks", "`counter`"]);
+    // No barrier at all: block 0 reads before block 1 has written.
+    grid_barrier("bra $met;", ASK).fails(&["reads 4 bytes that nothing has written", "test.cu:60"]);
+    // Another place is acquired than was released.
+    let mut case = grid_barrier(
+        ARRIVE,
+        "ld.acquire.gpu.global.u32 %r7, [other];\nld.relaxed.gpu.global.u32 %r7, [counter];",
+    );
+    case.ptx = case.ptx.replace(
+        ".global .align 4 .u32 counter;",
+        ".global .align 4 .u32 counter;\n.global .align 4 .u32 other;",
+    );
+    case.fails(&race);
+}
+
+#[test]
+fn blocks_that_wait_in_vain_are_told() {
+    // A block that is not resident can bring nothing.
+    let mut case = grid_barrier(ARRIVE, ASK);
+    (case.cooperative, case.options.check_races) = (false, false);
+    case.fails(&["block (0, 0, 0)", "the block can never go on: warp 0 sleeps and asks again", "test.cu:51"]);
+    // One arrival too few.
+    grid_barrier(
+        "setp.eq.u32 %p4, %r3, 2;\n@%p4 bra $ask;\natom.add.release.gpu.global.u32 %r6, [counter], 1;",
+        ASK,
+    )
+    .fails(&["no block of the grid can go on: warp 0 sleeps and asks again", "test.cu:51"]);
+    // Who asks without sleeping never lets the others have their turn.
+    let mut case = grid_barrier(ARRIVE, ASK);
+    case.ptx = case.ptx.replace("nanosleep.u32 64;\n", "");
+    case.options.max_instructions = 100_000;
+    case.fails(&["more than 100000 instructions in one warp: a loop without end?"]);
+    // A number of attempts, not for ever: the loop ends by itself.
+    let mut bounded = Case::new(
+        "mov.u32 %r3, 0;\n$again:\nnanosleep.u32 10;\nadd.s32 %r3, %r3, 1;\nsetp.lt.u32 %p1, %r3, 100;\n@%p1 bra $again;\n\
+         st.global.u32 [%rd4], %r3;",
+    );
+    assert_eq!(bounded.run().expect("it ends"), vec![100; 32]);
+    bounded.cooperative = true;
+    assert_eq!(bounded.run().expect("it ends"), vec![100; 32]);
+    let mut large = grid_barrier(ARRIVE, ASK);
+    (large.grid, large.out) = (109, 109 * 128);
+    large.fails(&["109 blocks that wait for each other, but at most 108 are sure to be resident"]);
 }
 
 /// A 16 x 16 by 16 x 8 product, operands brought by asynchronous copies and `ldmatrix`.

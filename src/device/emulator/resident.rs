@@ -1,0 +1,58 @@
+//! A cooperative launch: all blocks are resident at once, so that one may wait for another.
+//!
+//! The blocks run on one thread of the host, in turns. A block has its turn until every warp of it ended,
+//! waits at a barrier or gave way (`nanosleep`); a loop that asks for another block's progress without
+//! sleeping therefore never ends, and is told as such.
+
+use super::block::{PATIENCE, Round, Worker};
+use super::count::Tally;
+use super::job::{Fault, Job};
+
+/// Runs all blocks; how many warp-instructions that took, and what was counted. A fault comes with its block.
+pub(super) fn run(job: &Job) -> Result<(u64, Tally), (u64, Box<Fault>)> {
+    let mut blocks: Vec<(u64, Worker)> = (0..job.blocks()).map(|b| (b, Worker::default())).collect();
+    if job.reverse {
+        blocks.reverse();
+    }
+    for (b, worker) in &mut blocks {
+        worker.begin(job);
+        worker.start_block(job, *b);
+    }
+    let (mut executed, mut tally) = (0, Tally::default());
+    let mut idle = 0;
+    while !blocks.is_empty() {
+        let (mut moved, mut polling) = (false, false);
+        let mut left = Vec::with_capacity(blocks.len());
+        for (b, mut worker) in blocks {
+            let ended = loop {
+                match worker.round(job).map_err(|fault| (b, fault))? {
+                    Round::Done => break true,
+                    Round::Moved => moved = true,
+                    Round::Polling => {
+                        polling = true;
+                        break false;
+                    }
+                    Round::Stuck => return Err((b, worker.deadlock(job, "the block can never go on"))),
+                }
+            };
+            if ended {
+                moved = true;
+                executed += worker.executed;
+                if job.count {
+                    tally.add(&worker.tally);
+                }
+            } else {
+                left.push((b, worker));
+            }
+        }
+        blocks = left;
+        idle = if moved { 0 } else { idle + 1 };
+        if idle > PATIENCE
+            && polling
+            && let Some((b, worker)) = blocks.first()
+        {
+            return Err((*b, worker.deadlock(job, "no block of the grid can go on")));
+        }
+    }
+    Ok((executed, tally))
+}

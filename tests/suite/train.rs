@@ -1,0 +1,51 @@
+//! Training with each choice of norms.
+
+use ugatit::nn::Config;
+use ugatit::tape::{LowerOptions, Norms};
+use ugatit::train::{LOSS_NAMES, Recording, Slot, Trainer};
+
+/// What three steps leave.
+struct Trained {
+    launches: usize,
+    losses: Vec<Vec<f64>>,
+    weight: Vec<f32>,
+}
+
+fn train(norm: Norms) -> Trained {
+    let cfg = Config { img_size: 24, ch: 4, n_res: 1, n_dis: 4, light: true, ..Config::default() };
+    let options = LowerOptions::from(norm);
+    let mut trainer =
+        Trainer::with_options(crate::device(), &cfg, 1, 0, Recording::default(), options).expect("a trainer");
+    trainer.initialise(3).expect("weights");
+    let launches = trainer.program().launches.len();
+    let picture = |of: u32| -> Vec<f32> {
+        (0..24 * 24 * 3).map(|i: u32| ((i * 7919 + of * 104_729) % 511) as f32 / 255.5 - 1.0).collect()
+    };
+    let losses = (1..=3).map(|step| {
+        trainer.step(step, &picture(2 * step as u32), &picture(2 * step as u32 + 1)).expect("a step");
+        trainer.losses().expect("losses").0.to_vec()
+    });
+    let losses = losses.collect();
+    let weight = trainer.get("genA2B", "DownBlock.5.weight", Slot::Weight).expect("a tensor");
+    Trained { launches, losses, weight }
+}
+
+#[test]
+fn losses_do_not_depend_on_how_norms_are_computed() {
+    let fused = train(Norms::Fused);
+    for (norm, more) in [(Norms::Composed, 100), (Norms::Elementary, 400)] {
+        let got = train(norm);
+        assert!(got.launches >= fused.launches + more, "{norm}: {} and {}", got.launches, fused.launches);
+        // Other kernels did the work: they round differently.
+        assert_ne!(got.weight, fused.weight, "{norm}");
+        for (step, (got, want)) in got.losses.iter().zip(&fused.losses).enumerate() {
+            for (name, (got, want)) in LOSS_NAMES.iter().zip(got.iter().zip(want)) {
+                // Adam's first steps have the size of the learning rate however small a gradient is, so
+                // that where it is next to 0 rounding decides their direction.
+                let allowed = if step == 0 { 2e-6 } else { 1e-5 };
+                let err = (got - want).abs() / want.abs().max(1e-3);
+                assert!(err <= allowed, "{norm}, step {}: {name} is {got}, not {want}", step + 1);
+            }
+        }
+    }
+}
