@@ -73,13 +73,20 @@ fn conv(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, s: Shape, co: usiz
             b.iter_custom(|n| (0..n).map(|_| timed(&mut *device, |d| d.run(prepared))).sum());
         });
     } else {
-        let mut device = Emulator::new(Options { threads: 1, ..Options::default() });
-        let prepared = ready(&mut device);
-        device.run(prepared).expect("runs");
-        group.throughput(Throughput::Elements(device.executed()));
-        group.bench_function(format!("{name}, warp-instructions on one core"), |b| {
-            b.iter(|| device.run(prepared).expect("runs"));
-        });
+        // Without the check for races between blocks, with it, and counting besides.
+        let one = Options { threads: 1, ..Options::default() };
+        let races = Options { check_races: true, ..one };
+        for (how, options) in
+            [("", one), (", all checks", races), (", all checks, counted", Options { count: true, ..races })]
+        {
+            let mut device = Emulator::new(options);
+            let prepared = ready(&mut device);
+            device.run(prepared).expect("runs");
+            group.throughput(Throughput::Elements(device.executed()));
+            group.bench_function(format!("{name}{how}, warp-instructions on one core"), |b| {
+                b.iter(|| device.run(prepared).expect("runs"));
+            });
+        }
     }
 }
 

@@ -62,7 +62,8 @@ pub fn embedded_source(file: &str) -> Option<String> {
     module.or_else(header).map(str::to_owned)
 }
 
-/// Writes a page of each kernel, and with `index` the atlas; returns the first file to look at.
+/// Writes a page of each kernel, and with `index` the atlas; returns the first file to look at. The index
+/// shows the ladders; the variants only lend their runs to kernels that were not run otherwise.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -71,7 +72,7 @@ pub fn write(
     record: &Record,
     step: &Step,
     wanted: &[&'static Kernel],
-    ladders: &[Ladder],
+    [ladders, variants]: [&[Ladder]; 2],
     gpu: &'static Gpu,
     index: bool,
 ) -> Result<String> {
@@ -84,7 +85,7 @@ pub fn write(
     let none: Vec<KernelRecord> = wanted.iter().map(|k| KernelRecord::new(k)).collect();
     for (i, kernel) in wanted.iter().enumerate() {
         let in_step = record.kernels.iter().find(|r| r.kernel.name == kernel.name);
-        let rung = ladders.iter().flat_map(|l| l.rungs.iter().map(move |r| (l, r)));
+        let rung = ladders.iter().chain(variants).flat_map(|l| l.rungs.iter().map(move |r| (l, r)));
         let in_ladder = rung.into_iter().find_map(|(l, r)| {
             let found = r.record.kernels.iter().find(|k| k.kernel.name == kernel.name)?;
             Some((found, format!("the ladder's case, {}", l.case)))

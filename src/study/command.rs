@@ -245,7 +245,12 @@ pub fn study(args: &StudyArgs) -> Result<()> {
     let launched = |k: &Kernel| record.kernels.iter().any(|r| r.kernel.name == k.name);
     let index = wanted.len() > 1;
     let ladders = if index || !wanted.iter().all(|k| launched(k)) { ladder::all()? } else { Vec::new() };
-    let first = atlas::write(&args.out, &record, &step, &wanted, &ladders, gpu, index)?;
+    let known = |k: &Kernel| {
+        let runs = ladders.iter().flat_map(|l| &l.rungs).flat_map(|r| &r.record.kernels);
+        launched(k) || runs.into_iter().any(|r| r.kernel.name == k.name)
+    };
+    let variants = if wanted.iter().all(|k| known(k)) { Vec::new() } else { ladder::variants()? };
+    let first = atlas::write(&args.out, &record, &step, &wanted, [&ladders, &variants], gpu, index)?;
     let pages = wanted.len();
     let plural = if pages == 1 { "" } else { "s" };
     print(&format!("{pages} page{plural}; open {}\n", args.out.join(first).display()))?;

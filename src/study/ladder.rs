@@ -47,7 +47,23 @@ pub struct Rung {
 /// # Errors
 /// When a kernel is faulty.
 pub fn all() -> Result<Vec<Ladder>> {
-    Ok(vec![adalin(DType::F32, 64)?, convolution()?])
+    Ok(vec![adalin(DType::F32, 64)?, convolution(64, 64, &[ConvRung::Direct, ConvRung::ImplicitGemm])?])
+}
+
+/// The same for element types and channel numbers that neither the ladders nor a training step have: runs
+/// for the pages of kernels that would have none.
+///
+/// # Errors
+/// When a kernel is faulty.
+pub fn variants() -> Result<Vec<Ladder>> {
+    let odd = 37;
+    let mut out = vec![convolution(6, 10, &[ConvRung::Direct])?, convolution(8, 10, &[ConvRung::Direct])?];
+    out.push(adalin(DType::F32, odd)?);
+    for dtype in [DType::F16, DType::Bf16] {
+        out.push(adalin(dtype, 64)?);
+        out.push(adalin(dtype, odd)?);
+    }
+    Ok(out)
 }
 
 /// AdaLIN, forward and backward, over two images of 32 x 32 pixels in `c` channels.
@@ -89,13 +105,13 @@ pub fn adalin(dtype: DType, c: usize) -> Result<Ladder> {
     })
 }
 
-/// A 3 x 3 convolution, forward and both gradients.
+/// A 3 x 3 convolution from `ci` to `co` channels, forward and both gradients.
 ///
 /// # Errors
 /// When a kernel is faulty.
-pub fn convolution() -> Result<Ladder> {
+pub fn convolution(ci: usize, co: usize, wanted: &[ConvRung]) -> Result<Ladder> {
     let (inp, weight, out) =
-        (Shape::new(2, 1, 18, 18, 64), Shape::new(2, 3, 3, 64, 64), Shape::new(2, 1, 16, 16, 64));
+        (Shape::new(2, 1, 18, 18, ci), Shape::new(2, 3, 3, ci, co), Shape::new(2, 1, 16, 16, co));
     let mut rungs = Vec::new();
     for (i, (name, file, rung)) in [
         ("direct", "conv/1_direct.cu", ConvRung::Direct),
@@ -103,6 +119,7 @@ pub fn convolution() -> Result<Ladder> {
     ]
     .into_iter()
     .enumerate()
+    .filter(|(_, (_, _, rung))| wanted.contains(rung))
     {
         let mut layout = StateLayout::default();
         let mut tape = Tape::new();
@@ -129,7 +146,7 @@ pub fn convolution() -> Result<Ladder> {
     Ok(Ladder {
         name: "convolution".into(),
         what: "forward, input gradient and weight gradient".into(),
-        case: "2 images of 16 x 16 pixels, 3 x 3 taps, 64 to 64 channels, f32".into(),
+        case: format!("2 images of 16 x 16 pixels, 3 x 3 taps, {ci} to {co} channels, f32"),
         rungs,
     })
 }

@@ -55,7 +55,8 @@ fn a_profile_has_the_totals_of_the_plan() {
     // The pages of all its kernels: no source line is lost, nothing is fetched from elsewhere.
     let folder = tempfile::tempdir().expect("a folder");
     let wanted: Vec<&'static Kernel> = record.kernels.iter().map(|k| k.kernel).take(12).collect();
-    atlas::write(folder.path(), &record, &step, &wanted, &[], gpus::find("a100").unwrap(), true).unwrap();
+    atlas::write(folder.path(), &record, &step, &wanted, [&[], &[]], gpus::find("a100").unwrap(), true)
+        .unwrap();
     for kernel in wanted {
         let page = std::fs::read_to_string(folder.path().join(format!("{}.html", kernel.name))).unwrap();
         check_page(&page, kernel.name, record_of(&record, kernel.name));

@@ -817,6 +817,12 @@ pub(super) fn atomic<const COUNT: bool>(
         _ => 0,
     };
     for (space, m) in masks {
+        if let Some(races) = job.races
+            && space == Space::Global
+            && m != 0
+        {
+            job.race(races, warp.block, pc, &addr, m, size, Access::Atomic, op.mem.order)?;
+        }
         for l in each(m) {
             let a = addr[l as usize];
             let (b, c) = (value(warp, op.b, l), value(warp, op.c, l));
@@ -838,9 +844,6 @@ pub(super) fn atomic<const COUNT: bool>(
                         Some(_) => return Err(job.bad_access(l, a, size, "writes")),
                         None => return Err(culprit(job, &addr, 1 << l, size, "updates")),
                     };
-                    if let Some(races) = job.races {
-                        job.race(races, warp.block, pc, &addr, 1 << l, size, Access::Atomic, op.mem.order)?;
-                    }
                     let at = a - region.base + region.start;
                     if !region.all_written && !region.memory.is_written(at, size) {
                         return Err(job.bad_access(l, a, size, "updates"));

@@ -139,7 +139,6 @@ impl<'a> Job<'a> {
     }
 
     /// Records accesses of a warp, where races between blocks are checked for.
-    #[cold]
     #[inline(never)]
     pub(super) fn race(
         &self,
@@ -153,6 +152,37 @@ impl<'a> Job<'a> {
         order: Order,
     ) -> Result<(), Box<Fault>> {
         let mut races = races.lock().unwrap_or_else(PoisonError::into_inner);
+        if access == Access::Read
+            && order == Order::default()
+            && !self.cooperative
+            && let Some(r) = self.region(addr[m.trailing_zeros() as usize])
+        {
+            // Most reads are a few ranges of one buffer, that all is well with.
+            let memory = std::ptr::from_ref(r.memory) as usize;
+            let mut range: Option<(u64, u64)> = None;
+            let mut fine = true;
+            for l in each(m) {
+                let at = addr[l as usize].wrapping_sub(r.base);
+                if at >= r.len {
+                    fine = false;
+                    break;
+                }
+                range = Some(match range {
+                    Some((from, to)) if from <= at && at <= to => (from, to.max(at + u64::from(bytes))),
+                    Some((from, to)) => {
+                        fine &= races.read(memory, r.start + from, to - from, block, pc);
+                        (at, at + u64::from(bytes))
+                    }
+                    None => (at, at + u64::from(bytes)),
+                });
+            }
+            if let Some((from, to)) = range {
+                fine &= races.read(memory, r.start + from, to - from, block, pc);
+            }
+            if fine {
+                return Ok(());
+            }
+        }
         for l in each(m) {
             let Some(r) = self.region(addr[l as usize]) else { continue };
             let at = addr[l as usize] - r.base;

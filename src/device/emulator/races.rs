@@ -37,6 +37,45 @@ struct Touch {
     strong: bool,
 }
 
+/// The records of consecutive granules.
+struct Page {
+    cells: Vec<Cell>,
+    /// Launch and block of the bits in `read`.
+    stamp: (u64, u64),
+    /// Granules whose records have a read of that block already. Reading them once more tells nothing new, as
+    /// long as blocks run one after the other.
+    read: [u64; PAGE as usize / 64],
+}
+
+/// Pages by memory and number.
+#[derive(Default)]
+struct Pages {
+    pages: Vec<Page>,
+    index: HashMap<(usize, u64), usize>,
+    /// Where the latest ones are: a map would be asked for every access.
+    latest: Vec<((usize, u64), usize)>,
+}
+
+impl Pages {
+    #[inline(always)]
+    fn get(&mut self, memory: usize, number: u64) -> &mut Page {
+        let key = (memory, number);
+        if self.latest.is_empty() {
+            self.latest.resize(64, ((0, 0), usize::MAX));
+        }
+        let latest = &mut self.latest[(number as usize ^ memory >> 4) % 64];
+        if latest.1 == usize::MAX || latest.0 != key {
+            let at = *self.index.entry(key).or_insert_with(|| {
+                let cells = vec![Cell::default(); PAGE as usize];
+                self.pages.push(Page { cells, stamp: (0, 0), read: [0; PAGE as usize / 64] });
+                self.pages.len() - 1
+            });
+            *latest = (key, at);
+        }
+        &mut self.pages[latest.1]
+    }
+}
+
 /// What an access does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
@@ -89,7 +128,7 @@ fn join(into: &mut [u32], from: &[u32]) {
 /// Records of all memory.
 #[derive(Default)]
 pub(super) struct Races {
-    pages: HashMap<(usize, u64), Vec<Cell>>,
+    pages: Pages,
     launch: u64,
     shift: u32,
     clocks: Option<Clocks>,
@@ -99,7 +138,7 @@ impl Races {
     /// Starts a launch whose smallest access has so many bytes; `together`: its blocks, if it is cooperative.
     pub(super) fn start(&mut self, granule: u32, together: Option<usize>) {
         if self.shift != granule.trailing_zeros() {
-            self.pages.clear();
+            self.pages = Pages::default();
             self.shift = granule.trailing_zeros();
         }
         self.launch += 1;
@@ -108,6 +147,37 @@ impl Races {
             let seen = |b| (0..blocks).map(|a| u32::from(a == b)).collect();
             Clocks { seen: (0..blocks).map(seen).collect(), ..Clocks::default() }
         });
+    }
+
+    /// Records plain reads of a range by a block, in a launch whose blocks run one after the other; false
+    /// where they meet another block, and were perhaps not all recorded.
+    pub(super) fn read(&mut self, memory: usize, at: u64, bytes: u64, block: u64, pc: u32) -> bool {
+        let (launch, shift) = (self.launch, self.shift);
+        let (mut granule, last) = (at >> shift, (at + bytes - 1) >> shift);
+        while granule <= last {
+            let end = last.min(granule | 63);
+            let page = self.pages.get(memory, granule / PAGE);
+            if page.stamp != (launch, block) {
+                (page.stamp, page.read) = ((launch, block), [0; PAGE as usize / 64]);
+            }
+            let word = &mut page.read[(granule % PAGE / 64) as usize];
+            let mask = u64::MAX >> (63 - (end - granule)) << (granule % 64);
+            let mut new = mask & !*word;
+            while new != 0 {
+                let cell = &mut page.cells[((granule & !63) % PAGE) as usize + new.trailing_zeros() as usize];
+                new &= new - 1;
+                if cell.written_in == launch && cell.writer != block {
+                    return false;
+                }
+                let many = cell.read_in == launch && cell.reader != block;
+                let reader = if many { MANY } else { block };
+                (cell.read_in, cell.reader) = (launch, reader);
+                cell.read = Touch { time: 0, pc, strong: false };
+            }
+            *word |= mask;
+            granule = end + 1;
+        }
+        true
     }
 
     /// Records an access of a block; what it meets of another block.
@@ -133,11 +203,8 @@ impl Races {
         // Whoever is no race with this write is none with that one either.
         let superseded = |other: u64, write: &Touch| ordered(other, write) && (write.strong || !order.strong);
         for granule in at >> *shift..=(at + u64::from(bytes) - 1) >> *shift {
-            let page = pages.entry((memory, granule / PAGE)).or_default();
-            if page.is_empty() {
-                page.resize(PAGE as usize, Cell::default());
-            }
-            let cell = &mut page[(granule % PAGE) as usize];
+            let page = pages.get(memory, granule / PAGE);
+            let cell = &mut page.cells[(granule % PAGE) as usize];
             if cell.written_in == launch {
                 let met = |writer: u64, write: &Touch| {
                     let block = (writer != MANY).then_some(writer);

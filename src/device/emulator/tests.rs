@@ -1,5 +1,6 @@
 //! Tests of the emulator: small kernels in PTX, what they compute and what they are told off for.
 
+mod counting;
 mod sanitizer;
 
 use std::sync::Arc;
