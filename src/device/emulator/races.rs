@@ -186,7 +186,23 @@ impl Races {
 
     /// Records plain reads of a range by a block, in a launch whose blocks run one after the other; false
     /// where they meet another block, and were perhaps not all recorded.
+    #[inline(always)]
     pub(super) fn read(&mut self, memory: usize, at: u64, bytes: u64, block: u64, pc: u32) -> bool {
+        // Most of what is read was read before by the same block.
+        let (first, last) = (at >> self.shift, (at + bytes - 1) >> self.shift);
+        if last <= first | 63 {
+            let page = self.pages.get(memory, first / PAGE);
+            let mask = u64::MAX >> (63 - (last - first)) << (first % 64);
+            let known = page.mine[(first % PAGE / 64) as usize] & mask == mask;
+            if known && page.launch == self.launch && page.block == block {
+                return true;
+            }
+        }
+        self.read_new(memory, at, bytes, block, pc)
+    }
+
+    #[inline(never)]
+    fn read_new(&mut self, memory: usize, at: u64, bytes: u64, block: u64, pc: u32) -> bool {
         let (launch, shift) = (self.launch, self.shift);
         let (mut granule, last) = (at >> shift, (at + bytes - 1) >> shift);
         while granule <= last {
