@@ -114,8 +114,14 @@ using RowScratch = Scratch<Value, WARPS / 2, WIDTH<V> * V>;
 template <typename Value>
 using PartScratch = Scratch<Value, WARPS, SLICE>;
 
+// Where in a row the i-th channel of a lane lies: neither the lanes nor the channels of a warp meet in a bank.
+template <int V>
+__device__ __forceinline__ int column_of(int lane, int i) {
+    return lane * V + ((i + lane / 4) & (V - 1));
+}
+
 // Over the rows of the block, of V channels a thread: within the warps first, then two warps each, then those in
-// order. Left in the first blockDim.x * V threads, one channel each, see `channel_of`.
+// order. Left in the first blockDim.x * V threads, one channel each.
 template <int V, typename Value>
 __device__ __forceinline__ Value over_rows(const Value (&v)[V], RowScratch<Value, V> &scratch) {
     const int thread = thread_of_block(), lane = thread % WARP, warp = thread / WARP, width = blockDim.x;
@@ -123,13 +129,13 @@ __device__ __forceinline__ Value over_rows(const Value (&v)[V], RowScratch<Value
 #pragma unroll
     for (int i = 0; i < V; ++i) {
         all[i] = over_lanes(v[i], WARP / 2, width);
-        if (warp >= WARPS / 2 && lane < width) scratch.set(warp - WARPS / 2, i * width + lane, all[i]);
+        if (warp >= WARPS / 2 && lane < width) scratch.set(warp - WARPS / 2, column_of<V>(lane, i), all[i]);
     }
     __syncthreads();
     if (warp < WARPS / 2 && lane < width) {
 #pragma unroll
         for (int i = 0; i < V; ++i) {
-            const int at = i * width + lane;
+            const int at = column_of<V>(lane, i);
             scratch.set(warp, at, all[i].with(scratch.get(warp, at)));
         }
     }
@@ -137,16 +143,9 @@ __device__ __forceinline__ Value over_rows(const Value (&v)[V], RowScratch<Value
     Value total = {};
     if (thread < width * V)
 #pragma unroll 4
-        for (int k = 0; k < WARPS / 2; ++k) total = total.with(scratch.get(k, thread));
+        for (int k = 0; k < WARPS / 2; ++k)
+            total = total.with(scratch.get(k, column_of<V>(thread / V, thread % V)));
     return total;
-}
-
-// The channel that `over_rows` leaves in a thread; C or more in threads without one.
-template <int V>
-__device__ __forceinline__ int channel_of(int thread, int C) {
-    const int width = blockDim.x;
-    if (thread >= width * V) return C;
-    return (blockIdx.x * width + thread % width) * V + thread / width;
 }
 
 // Over the block, of what the threads of each `threadIdx % SLICE` hold, left in the first SLICE threads: within the
@@ -236,8 +235,8 @@ __device__ __forceinline__ void forward(T *out, const T *x, const T *residual, f
             for (int v = 0; v < V; ++v) mine[v] = {{n, mean[v], m2[v]}};
         }
         const Set of_tile = over_rows(mine, scratch);
-        const int own = channel_of<V>(thread, C);
-        if (own < C) {
+        const int own = blockIdx.x * blockDim.x * V + thread;
+        if (thread < blockDim.x * V && own < C) {
             sums[(size_t)chunk * 2 * C + own] = of_tile.m.mean;
             sums[((size_t)chunk * 2 + 1) * C + own] = of_tile.m.m2;
         }
@@ -390,8 +389,8 @@ __device__ __forceinline__ void backward(T *dx, float *totals, const T *dout, co
             }
         }
         const Pair of_tile = over_rows(mine, scratch);
-        const int own = channel_of<V>(thread, C);
-        if (own < C) {
+        const int own = blockIdx.x * blockDim.x * V + thread;
+        if (thread < blockDim.x * V && own < C) {
             sums[(size_t)chunk * 2 * C + own] = of_tile.a;
             sums[((size_t)chunk * 2 + 1) * C + own] = of_tile.b;
         }

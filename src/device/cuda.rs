@@ -359,6 +359,21 @@ impl Cuda {
         Ok(function.handle)
     }
 
+    /// Whether this GPU has the shared memory and the multiprocessors that a program's launches ask for.
+    ///
+    /// # Errors
+    /// Names the first launch that asks for more, and what there is.
+    pub fn holds(&mut self, program: &Program) -> Result<()> {
+        self.bind()?;
+        for launch in &program.launches {
+            let function = self.function(launch.kernel, launch.shared_bytes)?;
+            if launch.cooperative {
+                self.check_residency(launch, function)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Refuses blocks that wait for each other where they would not all be resident: they would wait forever.
     fn check_residency(&self, launch: &Launch, function: sys::CUfunction) -> Result<()> {
         use sys::CUdevice_attribute_enum as Attribute;

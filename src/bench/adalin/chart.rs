@@ -217,7 +217,8 @@ impl Chart {
     }
 }
 
-/// Letters in pictures.
+/// Letters in pictures: Noto Sans Mono (SIL Open Font License), rasterised in the crate, so that no font of the
+/// system is needed.
 const LETTER: RasterHeight = RasterHeight::Size24;
 
 fn pixels(units: f64) -> usize {

@@ -229,6 +229,14 @@ fn measure(options: &Options, machine: &mut Machine, out: &mut dyn Write) -> Res
                     if rung == NormRung::Network {
                         (case.act, case.padded) = (Activation::Relu, Some((1, 1)));
                     }
+                    if let Machine::Gpu(gpu) = machine
+                        && options.rung.is_empty()
+                        && let Err(e) = gpu.holds(&case.build()?.program(Part::Both, 1, 1))
+                    {
+                        // Nobody asked for this one by name; the others can do without it.
+                        writeln!(out, "  {rung} is left out: {}", e.message()).map_err(told)?;
+                        continue;
+                    }
                     check(machine.device(), &case, &mut references)?;
                     let base = |part: Part| Record {
                         source: "ugatit".into(),

@@ -23,17 +23,15 @@ const MANY: u64 = u64::MAX;
 struct Cell {
     written_in: u64,
     writer: u64,
-    write_pc: u32,
-    write_time: u32,
-    strong_write: bool,
+    write: Touch,
     read_in: u64,
     reader: u64,
-    read: Read,
+    read: Touch,
 }
 
-/// A read, by a block that is known from elsewhere.
+/// An access, by a block that is known from elsewhere.
 #[derive(Clone, Copy, Default)]
-struct Read {
+struct Touch {
     time: u32,
     pc: u32,
     strong: bool,
@@ -137,7 +135,9 @@ struct Clocks {
     /// What those had seen who released a place.
     released: HashMap<(usize, u64), Vec<u32>>,
     /// Readers of a granule beyond the first.
-    more_reads: HashMap<(usize, u64), Vec<(u64, Read)>>,
+    more_reads: HashMap<(usize, u64), Vec<(u64, Touch)>>,
+    /// Writes of a granule before the latest that some access may still race with.
+    more_writes: HashMap<(usize, u64), Vec<(u64, Touch)>>,
 }
 
 impl Clocks {
@@ -254,11 +254,12 @@ impl Races {
         // A copy, since the records below change while it is asked.
         let seen = clocks.as_ref().map_or(Vec::new(), |c| c.seen[block as usize].clone());
         let now = seen.get(block as usize).copied().unwrap_or(0);
-        let before = |other: u64, time: u32, strong: bool| {
-            other == block
-                || (strong && order.strong)
-                || seen.get(other as usize).is_some_and(|&known| known >= time)
+        let ordered = |other: u64, touch: &Touch| {
+            other == block || seen.get(other as usize).is_some_and(|&known| known >= touch.time)
         };
+        let before = |other: u64, touch: &Touch| (touch.strong && order.strong) || ordered(other, touch);
+        // Whoever is no race with this write is none with that one either.
+        let superseded = |other: u64, write: &Touch| ordered(other, write) && (write.strong || !order.strong);
         for granule in at >> *shift..=(at + u64::from(bytes) - 1) >> *shift {
             let page = pages.get(memory, granule / PAGE);
             let g = (granule % PAGE) as usize;
@@ -268,21 +269,32 @@ impl Races {
                 return Err(met);
             }
             let cell = &mut page.cells[g];
-            if cell.written_in == launch && !before(cell.writer, cell.write_time, cell.strong_write) {
-                let block = (cell.writer != MANY).then_some(cell.writer);
-                return Err(Meeting { wrote: true, block, pc: cell.write_pc });
+            if cell.written_in == launch {
+                let met = |writer: u64, write: &Touch| {
+                    let block = (writer != MANY).then_some(writer);
+                    Err(Meeting { wrote: true, block, pc: write.pc })
+                };
+                if !before(cell.writer, &cell.write) {
+                    return met(cell.writer, &cell.write);
+                }
+                let more = clocks.as_ref().and_then(|c| c.more_writes.get(&(memory, granule)));
+                if let Some((writer, write)) =
+                    more.into_iter().flatten().find(|(b, write)| !before(*b, write))
+                {
+                    return met(*writer, write);
+                }
             }
             if access == Access::Read {
-                let read = Read { time: now, pc, strong: order.strong };
+                let read = Touch { time: now, pc, strong: order.strong };
                 if cell.read_in != launch {
                     (cell.read_in, cell.reader, cell.read) = (launch, block, read);
                 } else if cell.reader == block {
                     // A plain read counts for more than a strong one.
-                    cell.read = Read { strong: read.strong && cell.read.strong, ..read };
+                    cell.read = Touch { strong: read.strong && cell.read.strong, ..read };
                 } else if let Some(clocks) = clocks {
                     let more = clocks.more_reads.entry((memory, granule)).or_default();
                     match more.iter_mut().find(|(b, _)| *b == block) {
-                        Some((_, old)) => *old = Read { strong: read.strong && old.strong, ..read },
+                        Some((_, old)) => *old = Touch { strong: read.strong && old.strong, ..read },
                         None => more.push((block, read)),
                     }
                 } else {
@@ -292,28 +304,34 @@ impl Races {
                 continue;
             }
             if cell.read_in == launch {
-                let met = |reader: u64, read: &Read| {
+                let met = |reader: u64, read: &Touch| {
                     let block = (reader != MANY).then_some(reader);
                     Err(Meeting { wrote: false, block, pc: read.pc })
                 };
-                if !before(cell.reader, cell.read.time, cell.read.strong) {
+                if !before(cell.reader, &cell.read) {
                     return met(cell.reader, &cell.read);
                 }
                 let more = clocks.as_ref().and_then(|c| c.more_reads.get(&(memory, granule)));
-                let after = |(b, read): &&(u64, Read)| !before(*b, read.time, read.strong);
-                if let Some((reader, read)) = more.into_iter().flatten().find(after) {
+                if let Some((reader, read)) = more.into_iter().flatten().find(|(b, read)| !before(*b, read)) {
                     return met(*reader, read);
                 }
             }
-            let again = cell.written_in == launch;
-            if again && cell.writer == block && order.strong && !cell.strong_write {
-                // An atomic after its own plain write must not hide that.
-                continue;
+            let mut write = Touch { time: now, pc, strong: order.strong };
+            let mut writer = block;
+            if cell.written_in == launch && !superseded(cell.writer, &cell.write) {
+                match clocks {
+                    Some(clocks) => {
+                        let more = clocks.more_writes.entry((memory, granule)).or_default();
+                        more.retain(|(b, write)| !superseded(*b, write));
+                        more.push((cell.writer, cell.write));
+                    }
+                    // An atomic of its own after its plain write must not hide that write.
+                    None if cell.writer == block => write.strong = false,
+                    // Atomics of several blocks: a plain access meets at least one of another block.
+                    None => writer = MANY,
+                }
             }
-            // Where nothing can order blocks, atomics of several stay a write of several.
-            let writer = if again && cell.writer != block && clocks.is_none() { MANY } else { block };
-            (cell.written_in, cell.writer, cell.write_pc) = (launch, writer, pc);
-            (cell.write_time, cell.strong_write) = (now, order.strong);
+            (cell.written_in, cell.writer, cell.write) = (launch, writer, write);
             page.written_in = launch;
         }
         if let Some(clocks) = clocks {

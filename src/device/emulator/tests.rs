@@ -842,6 +842,33 @@ fn a_grid_barrier_without_order_is_a_race() {
 }
 
 #[test]
+fn a_plain_write_before_atomics_must_be_ordered_before_all_of_them() {
+    let put = "setp.eq.u32 %p5, %r5, 0;\n@%p5 st.global.u32 [place], %r5;\n";
+    let update = "setp.eq.u32 %p6, %r2, 0;\n@%p6 red.relaxed.gpu.global.add.u32 [place], 1;\n";
+    let with = |before: &str, behind: &str| {
+        let mut case = grid_barrier(ARRIVE, ASK);
+        for (at, more) in [
+            (".global .align 4 .u32 counter;\n", ".global .align 4 .u32 place;\n"),
+            (".loc 1 40 1\n", before),
+            (".loc 1 60 1\n", behind),
+        ] {
+            assert!(case.ptx.contains(at));
+            case.ptx = case.ptx.replace(at, &format!("{at}{more}"));
+        }
+        case
+    };
+    let silent = |case: Case| drop(case.run().unwrap_or_else(|e| panic!("{e}")));
+    silent(with(put, update));
+    silent(with(update, ""));
+    silent(with(update, put));
+    silent(with(&format!("{put}{update}").replace("%r2, 0", "%r5, 0"), update));
+    let race = ["race between blocks", "`place`", "writes in the same launch"];
+    // The writer's own atomic behind it does not make up for the others'.
+    with(&format!("{put}{update}"), "").fails(&race);
+    with(update, &format!("{update}{put}")).fails(&race);
+}
+
+#[test]
 fn blocks_that_wait_in_vain_are_told() {
     // A block that is not resident can bring nothing.
     let mut case = grid_barrier(ARRIVE, ASK);
