@@ -25,18 +25,21 @@ fn distance(a: &str, b: &str) -> usize {
     rows[a.len()][b.len()]
 }
 
-/// The names of `all` most like `name`, at most five: those it is a part of, then by edit distance, as
-/// long as half of it at least is right.
+/// The names of `all` most like `name`, at most five: those it is a part of, then by edit distance of their
+/// beginnings, as long as half of it at least is right.
 pub fn matches<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let name = name.to_lowercase();
     let score = |other: &'a str| {
         let inside = !name.is_empty() && other.to_lowercase().contains(&name);
-        let d = distance(&name, &other.to_lowercase());
-        (inside || d <= name.len().max(2) / 2).then_some((!inside, d, other))
+        let lower = other.to_lowercase();
+        // Of a family, such as `conv_forward`, the beginning counts.
+        let ends = lower.match_indices('_').map(|(at, _)| at).chain([lower.len()]);
+        let d = ends.map(|end| distance(&name, &lower[..end])).min().unwrap_or(0);
+        (inside || d <= name.len().max(2) / 2).then_some((!inside, d, distance(&name, &lower), other))
     };
     let mut found: Vec<_> = all.filter_map(score).collect();
     found.sort();
-    found.into_iter().take(5).map(|(_, _, other)| other).collect()
+    found.into_iter().take(5).map(|(.., other)| other).collect()
 }
 
 /// The kernel of that name.
@@ -88,6 +91,7 @@ mod tests {
         assert_eq!(matches("adma_f32", all.into_iter()), ["adam_f32"]);
         assert_eq!(matches("adalin_foward_f32", all.into_iter())[0], "adalin_forward_f32");
         assert_eq!(matches("pad", all.into_iter()), ["pad_forward_x4_f32"]);
+        assert_eq!(matches("adalin_fwd", all.into_iter())[0], "adalin_forward_f32");
         assert!(matches("zzzzzzzz", all.into_iter()).is_empty());
     }
 

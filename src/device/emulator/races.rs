@@ -37,14 +37,50 @@ struct Touch {
     strong: bool,
 }
 
+const WORDS: usize = PAGE as usize / 64;
+
 /// The records of consecutive granules.
+///
+/// Plain reads are most of all accesses, so they are kept apart: as bits, which blocks that run one after
+/// the other share.
 struct Page {
     cells: Vec<Cell>,
-    /// Launch and block of the bits in `read`.
-    stamp: (u64, u64),
-    /// Granules whose records have a read of that block already. Reading them once more tells nothing new, as
-    /// long as blocks run one after the other.
-    read: [u64; PAGE as usize / 64],
+    /// Latest launch that wrote one of them.
+    written_in: u64,
+    /// Launch of the reads below.
+    launch: u64,
+    /// The latest block that read, and what it read.
+    block: u64,
+    mine: [u64; WORDS],
+    /// What the blocks before it read.
+    earlier: [u64; WORDS],
+    /// First reader of each of those: block and instruction.
+    first: Vec<(u32, u32)>,
+}
+
+impl Page {
+    fn new() -> Self {
+        Self {
+            cells: vec![Cell::default(); PAGE as usize],
+            written_in: 0,
+            launch: 0,
+            block: 0,
+            mine: [0; WORDS],
+            earlier: [0; WORDS],
+            first: vec![(0, 0); PAGE as usize],
+        }
+    }
+
+    /// The plain read of a granule by another block in this launch, if there is one.
+    fn read_by_other(&self, launch: u64, g: usize, block: u64) -> Option<Meeting> {
+        let bit = |words: &[u64; WORDS]| words[g / 64] >> (g % 64) & 1 != 0;
+        let other = bit(&self.earlier) || bit(&self.mine) && self.block != block;
+        (self.launch == launch && other).then(|| {
+            let (reader, pc) = self.first[g];
+            let reader = u64::from(reader);
+            Meeting { wrote: false, block: (reader != block).then_some(reader), pc }
+        })
+    }
 }
 
 /// Pages by memory and number.
@@ -66,8 +102,7 @@ impl Pages {
         let latest = &mut self.latest[(number as usize ^ memory >> 4) % 64];
         if latest.1 == usize::MAX || latest.0 != key {
             let at = *self.index.entry(key).or_insert_with(|| {
-                let cells = vec![Cell::default(); PAGE as usize];
-                self.pages.push(Page { cells, stamp: (0, 0), read: [0; PAGE as usize / 64] });
+                self.pages.push(Page::new());
                 self.pages.len() - 1
             });
             *latest = (key, at);
@@ -151,30 +186,53 @@ impl Races {
 
     /// Records plain reads of a range by a block, in a launch whose blocks run one after the other; false
     /// where they meet another block, and were perhaps not all recorded.
+    #[inline(always)]
     pub(super) fn read(&mut self, memory: usize, at: u64, bytes: u64, block: u64, pc: u32) -> bool {
+        // Most of what is read was read before by the same block.
+        let (first, last) = (at >> self.shift, (at + bytes - 1) >> self.shift);
+        if last <= first | 63 {
+            let page = self.pages.get(memory, first / PAGE);
+            let mask = u64::MAX >> (63 - (last - first)) << (first % 64);
+            let known = page.mine[(first % PAGE / 64) as usize] & mask == mask;
+            if known && page.launch == self.launch && page.block == block {
+                return true;
+            }
+        }
+        self.read_new(memory, at, bytes, block, pc)
+    }
+
+    #[inline(never)]
+    fn read_new(&mut self, memory: usize, at: u64, bytes: u64, block: u64, pc: u32) -> bool {
         let (launch, shift) = (self.launch, self.shift);
         let (mut granule, last) = (at >> shift, (at + bytes - 1) >> shift);
         while granule <= last {
             let end = last.min(granule | 63);
             let page = self.pages.get(memory, granule / PAGE);
-            if page.stamp != (launch, block) {
-                (page.stamp, page.read) = ((launch, block), [0; PAGE as usize / 64]);
-            }
-            let word = &mut page.read[(granule % PAGE / 64) as usize];
-            let mask = u64::MAX >> (63 - (end - granule)) << (granule % 64);
-            let mut new = mask & !*word;
-            while new != 0 {
-                let cell = &mut page.cells[((granule & !63) % PAGE) as usize + new.trailing_zeros() as usize];
-                new &= new - 1;
-                if cell.written_in == launch && cell.writer != block {
-                    return false;
+            if page.launch != launch {
+                (page.launch, page.mine, page.earlier) = (launch, [0; WORDS], [0; WORDS]);
+            } else if page.block != block {
+                for (earlier, mine) in page.earlier.iter_mut().zip(&mut page.mine) {
+                    *earlier |= std::mem::take(mine);
                 }
-                let many = cell.read_in == launch && cell.reader != block;
-                let reader = if many { MANY } else { block };
-                (cell.read_in, cell.reader) = (launch, reader);
-                cell.read = Touch { time: 0, pc, strong: false };
             }
-            *word |= mask;
+            page.block = block;
+            let (word, start) = ((granule % PAGE / 64) as usize, ((granule & !63) % PAGE) as usize);
+            let mask = u64::MAX >> (63 - (end - granule)) << (granule % 64);
+            let mut new = mask & !page.mine[word];
+            if new != 0 && page.written_in == launch {
+                for i in (0..64).filter(|i| new >> i & 1 != 0) {
+                    let cell = &page.cells[start + i];
+                    if cell.written_in == launch && cell.writer != block {
+                        return false;
+                    }
+                }
+            }
+            page.mine[word] |= mask;
+            new &= !page.earlier[word];
+            while new != 0 {
+                page.first[start + new.trailing_zeros() as usize] = (block as u32, pc);
+                new &= new - 1;
+            }
             granule = end + 1;
         }
         true
@@ -204,7 +262,13 @@ impl Races {
         let superseded = |other: u64, write: &Touch| ordered(other, write) && (write.strong || !order.strong);
         for granule in at >> *shift..=(at + u64::from(bytes) - 1) >> *shift {
             let page = pages.get(memory, granule / PAGE);
-            let cell = &mut page.cells[(granule % PAGE) as usize];
+            let g = (granule % PAGE) as usize;
+            if access != Access::Read
+                && let Some(met) = page.read_by_other(launch, g, block)
+            {
+                return Err(met);
+            }
+            let cell = &mut page.cells[g];
             if cell.written_in == launch {
                 let met = |writer: u64, write: &Touch| {
                     let block = (writer != MANY).then_some(writer);
@@ -268,6 +332,7 @@ impl Races {
                 }
             }
             (cell.written_in, cell.writer, cell.write) = (launch, writer, write);
+            page.written_in = launch;
         }
         if let Some(clocks) = clocks {
             if order.acquire {
