@@ -113,23 +113,8 @@ __device__ __forceinline__ void variance(float *out, float *partial, unsigned *c
     const int c = (blockIdx.x * blockDim.x + threadIdx.x) * V, group = blockIdx.z, chunks = gridDim.y;
     const int begin = blockIdx.y * rows + threadIdx.y, end = min((blockIdx.y + 1) * rows, pixels);
     float n = 0.f, mean[V] = {}, m2[V] = {};
-    if (c < C && begin < end) {
-        float first[V], sum[V] = {}, squares[V] = {};
-        load_row(first, x + ((size_t)group * pixels + begin) * C + c);
-#pragma unroll 4
-        for (int i = begin + blockDim.y; i < end; i += blockDim.y) {
-            float q[V];
-            load_row(q, x + ((size_t)group * pixels + i) * C + c);
-#pragma unroll
-            for (int v = 0; v < V; ++v) {
-                q[v] -= first[v];
-                sum[v] += q[v];
-                squares[v] = fmaf(q[v], q[v], squares[v]);
-            }
-        }
-        n = (float)ceil_div(end - begin, blockDim.y);
-        moments_of(mean, m2, first, sum, squares, n);
-    }
+    if (c < C && begin < end)
+        n = moments_of_pixels(mean, m2, x + (size_t)group * pixels * C + c, C, begin, end);
     join_rows(n, mean, m2, scratch);
     partial += (size_t)group * chunks * 2 * C;
     if (threadIdx.y == 0 && c < C) {

@@ -24,25 +24,8 @@ __device__ __forceinline__ void statistics(float *__restrict__ partial, const T 
     const int c = (blockIdx.x * blockDim.x + threadIdx.x) * V, chunk = blockIdx.y, image = blockIdx.z;
     const int begin = chunk * rows + threadIdx.y, end = min((chunk + 1) * rows, HW);
     float n = 0.f, mean[V] = {}, m2[V] = {};
-    if (c < C && begin < end) {
-        const T *p = x + ((size_t)image * HW + begin) * C + c;
-        const size_t step = (size_t)blockDim.y * C;
-        float first[V], sum[V] = {}, squares[V] = {};
-        load_row(first, p);
-#pragma unroll 4
-        for (int i = begin + blockDim.y; i < end; i += blockDim.y) {
-            float q[V];
-            load_row(q, p += step);
-#pragma unroll
-            for (int v = 0; v < V; ++v) {
-                q[v] -= first[v];
-                sum[v] += q[v];
-                squares[v] = fmaf(q[v], q[v], squares[v]);
-            }
-        }
-        n = (float)ceil_div(end - begin, blockDim.y);
-        moments_of(mean, m2, first, sum, squares, n);
-    }
+    if (c < C && begin < end)
+        n = moments_of_pixels(mean, m2, x + (size_t)image * HW * C + c, C, begin, end);
     join_rows(n, mean, m2, scratch);
     if (threadIdx.y == 0 && c < C) {
         float *out = partial + ((size_t)image * gridDim.y + chunk) * 2 * C + c;

@@ -31,6 +31,31 @@ __device__ __forceinline__ void moments_of(float (&mean)[V], float (&m2)[V], con
     }
 }
 
+// Of the pixels begin, begin + blockDim.y, .. below `end`, of which there is one at least, V channels at `x` of C a
+// pixel; returns how many.
+template <int V, typename T>
+__device__ __forceinline__ float moments_of_pixels(float (&mean)[V], float (&m2)[V], const T *x, int C, int begin,
+                                                   int end) {
+    const size_t step = (size_t)blockDim.y * C;
+    x += (size_t)begin * C;
+    float first[V], sum[V] = {}, squares[V] = {};
+    load_row(first, x);
+#pragma unroll 4
+    for (int i = begin + blockDim.y; i < end; i += blockDim.y) {
+        float q[V];
+        load_row(q, x += step);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+            q[v] -= first[v];
+            sum[v] += q[v];
+            squares[v] = fmaf(q[v], q[v], squares[v]);
+        }
+    }
+    const float n = (float)ceil_div(end - begin, blockDim.y);
+    moments_of(mean, m2, first, sum, squares, n);
+    return n;
+}
+
 // ---------------------------------------------------------------- over the rows of a block, in a fixed order
 // A block is (channels, rows), rows a power of two. Arrays are apart, so neighbours hit neighbouring banks.
 template <int THREADS, int V>
