@@ -32,8 +32,8 @@
 //!
 //! The bounds of [`tolerance`] are at least eight times what float32 runs of the reference itself deviate
 //! by from its float64 run (`tests/golden/noise.json`), and at most a quarter of what its runs with
-//! tf32-rounded convolutions deviate by. Beyond the shipped files they hold in some forty configurations
-//! (sides 20 to 60, widths 2 to 8, batches 1 to 3, light and full, rates 1e-4 to 1e-3). Two effects no
+//! tf32-rounded convolutions deviate by. Beyond the shipped files they hold in some fifty configurations
+//! (sides 24 to 96, widths 2 to 16, batches 1 to 4, light and full, rates 1e-4 to 1e-3). Two effects no
 //! constant can bound:
 //!
 //! * *Kinks.* A value that lies within rounding of the kink of a ReLU, of |x| or of the maximum can fall
