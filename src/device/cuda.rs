@@ -366,12 +366,18 @@ impl Cuda {
     pub fn holds(&mut self, program: &Program) -> Result<()> {
         self.bind()?;
         for launch in &program.launches {
-            let function = self.function(launch.kernel, launch.shared_bytes)?;
-            if launch.cooperative {
-                self.check_residency(launch, function)?;
-            }
+            self.function_of(launch)?;
         }
         Ok(())
+    }
+
+    /// The launch's kernel, loaded, with room on this GPU for what it asks for.
+    fn function_of(&mut self, launch: &Launch) -> Result<sys::CUfunction> {
+        let function = self.function(launch.kernel, launch.shared_bytes)?;
+        if launch.cooperative {
+            self.check_residency(launch, function)?;
+        }
+        Ok(function)
     }
 
     /// Refuses blocks that wait for each other where they would not all be resident: they would wait forever.
@@ -381,20 +387,19 @@ impl Cuda {
         let attribute = |which| self.context.attribute(which).map_err(asking());
         let multiprocessors = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
         let able = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH)? != 0;
-        let threads: u32 = launch.block.iter().product();
         let mut each = 0;
         // SAFETY: the function is of a loaded module; the call writes one int.
         unsafe {
             sys::cuOccupancyMaxActiveBlocksPerMultiprocessor(
                 &mut each,
                 function,
-                threads as i32,
+                launch.threads() as i32,
                 launch.shared_bytes as usize,
             )
         }
         .result()
         .map_err(asking())?;
-        let blocks: u64 = launch.grid.iter().map(|&x| u64::from(x)).product();
+        let blocks = launch.blocks();
         let resident = if able { each.max(0) as u64 * multiprocessors.max(0) as u64 } else { 0 };
         if blocks <= resident {
             return Ok(());
@@ -411,10 +416,7 @@ impl Cuda {
     /// The launch as the driver takes it.
     fn step(&mut self, launch: &Launch, program: &Program, state: Memory, arena: Memory) -> Result<Step> {
         launch.check(&program.buffers)?;
-        let function = self.function(launch.kernel, launch.shared_bytes)?;
-        if launch.cooperative {
-            self.check_residency(launch, function)?;
-        }
+        let function = self.function_of(launch)?;
         let four = |[a, b, c, d]: [u8; 4]| u64::from_ne_bytes([a, b, c, d, 0, 0, 0, 0]);
         let value = |arg: &Arg| match *arg {
             Arg::Null => 0,

@@ -96,6 +96,16 @@ pub struct Launch {
 }
 
 impl Launch {
+    /// Blocks of the grid.
+    pub fn blocks(&self) -> u64 {
+        self.grid.iter().map(|&x| u64::from(x)).product()
+    }
+
+    /// Threads of a block.
+    pub fn threads(&self) -> u64 {
+        self.block.iter().map(|&x| u64::from(x)).product()
+    }
+
     /// Checks arity, argument kinds, block size and buffer ranges against the kernel's signature.
     ///
     /// # Errors
@@ -127,14 +137,14 @@ impl Launch {
                 }
             }
         }
-        let threads: u64 = self.block.iter().map(|&x| u64::from(x)).product();
+        let threads = self.threads();
         if threads == 0 || threads > u64::from(k.max_threads) {
             return fail(format!("{threads} threads a block, but at most {} are allowed", k.max_threads));
         }
         if self.grid.contains(&0) || self.grid[1] > 65535 || self.grid[2] > 65535 {
             return fail(format!("grid {:?} is empty or too large", self.grid));
         }
-        let blocks: u64 = self.grid.iter().map(|&x| u64::from(x)).product();
+        let blocks = self.blocks();
         if self.cooperative && blocks > u64::from(RESIDENT_BLOCKS) {
             return fail(format!(
                 "{blocks} blocks that wait for each other, but at most {RESIDENT_BLOCKS} are sure to be resident"

@@ -91,9 +91,18 @@ impl Config {
 
     /// The official depth of the discriminators, or the deepest that pictures of a size allow.
     pub fn deepest_n_dis(img_size: usize) -> usize {
-        let official = Self::default().n_dis;
+        Self::deepest_below(Self::default().n_dis + 1, img_size).unwrap_or(2)
+    }
+
+    /// The deepest discriminators below a depth that pictures of a size allow, if any do.
+    fn deepest_below(n_dis: usize, img_size: usize) -> Option<usize> {
         let fits = |&n_dis: &usize| Self { n_dis, ..Self::default() }.min_img_size() <= img_size;
-        (2..=official).rev().find(fits).unwrap_or(2)
+        (2..n_dis).rev().find(fits)
+    }
+
+    /// Values of one training picture.
+    pub fn picture_len(&self) -> usize {
+        self.img_size.pow(2) * self.img_ch
     }
 
     /// Learning rate of a step, counted from 1: constant for half the run, then down by equal slices.
@@ -146,10 +155,7 @@ impl Config {
             );
         }
         if self.img_size < self.min_img_size() {
-            let fits = (2..self.n_dis)
-                .rev()
-                .find(|&n| Config { n_dis: n, ..self.clone() }.min_img_size() <= self.img_size);
-            let hint = match fits {
+            let hint = match Self::deepest_below(self.n_dis, self.img_size) {
                 Some(n) => format!("give --size {} or more, or --n-dis {n}", self.min_img_size()),
                 None => format!("give --size {} or more", self.min_img_size()),
             };

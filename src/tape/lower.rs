@@ -330,20 +330,17 @@ impl Lowering<'_> {
                     int(usize::from(swap)),
                     acc,
                 ];
-                let moved = (n * si.d) as u64 * 4;
+                let (copied, adds) = (n * si.d, acc == Arg::I32(1));
                 self.launch(
                     "copy_images_f32",
                     [div_up(n, THREADS), si.d as u32, 1],
                     [THREADS as u32, 1, 1],
                     args,
-                    0,
+                    if adds { copied } else { 0 },
                 )?;
-                if acc == Arg::I32(1) {
-                    self.out.launches.last_mut().expect("just pushed").flops = (n * si.d) as u64;
-                }
                 // Only the part that is copied moves, whatever the buffers' sizes.
                 let last = self.out.launches.last_mut().expect("just pushed");
-                last.min_bytes = moved * if acc == Arg::I32(1) { 3 } else { 2 };
+                last.min_bytes = copied as u64 * 4 * if adds { 3 } else { 2 };
                 Ok(())
             }
             Op::Conv { inp, weight, bias, spectral, out, stride, act } => {

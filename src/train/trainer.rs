@@ -251,7 +251,7 @@ impl Trainer {
     /// When a batch has not the planned size, or the device fails.
     pub fn step(&mut self, step: u64, a: &[f32], b: &[f32]) -> Result<()> {
         let cfg = &self.memory.model.cfg;
-        let expected = self.batch * cfg.img_size * cfg.img_size * cfg.img_ch;
+        let expected = self.batch * cfg.picture_len();
         if a.len() != expected || b.len() != expected {
             return Err(Error::new(format!(
                 "batches of {} and {} values, but the step was planned for {expected}",
@@ -290,7 +290,7 @@ impl Trainer {
         let Some((loaded, outputs, n)) = &self.sheet else {
             return Err(Error::new("this run was planned without sample sheets"));
         };
-        let expected = n * self.memory.model.cfg.img_size.pow(2) * self.memory.model.cfg.img_ch;
+        let expected = n * self.memory.model.cfg.picture_len();
         if a.len() != expected || b.len() != expected {
             return Err(Error::new(format!("a sample sheet takes {n} pictures of each domain")));
         }
@@ -350,7 +350,7 @@ impl Inference {
     /// # Errors
     /// When the batch has not the planned size, or the device fails.
     pub fn translate(&mut self, x: &[f32]) -> Result<(Vec<f32>, Vec<f32>)> {
-        let expected = self.batch * self.memory.model.cfg.img_size.pow(2) * self.memory.model.cfg.img_ch;
+        let expected = self.batch * self.memory.model.cfg.picture_len();
         if x.len() != expected {
             return Err(Error::new(format!("a batch of {} values, but {expected} were planned", x.len())));
         }

@@ -40,7 +40,8 @@ pub use count::{Class, Counters, Instruction, LaunchCounters, Line};
 use job::{Fault, Job, Region, argument_base, variable_base};
 use memory::Memory;
 
-/// Order in which the warps of a block run, and the blocks of a cooperative launch. A kernel whose result depends on it has a race.
+/// Order in which the warps of a block run, and the blocks of a cooperative launch. A kernel whose result
+/// depends on it has a race.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WarpOrder {
     /// Warp 0 and block 0 first.

@@ -269,20 +269,16 @@ impl Races {
                 return Err(met);
             }
             let cell = &mut page.cells[g];
+            // Whether this one is in no order with the latest access, or with one of those kept beside it.
+            let meets = |wrote: bool, latest: (u64, Touch), more: Option<&Vec<(u64, Touch)>>| {
+                let mut all = std::iter::once(&latest).chain(more.into_iter().flatten());
+                all.find(|(b, touch)| !before(*b, touch)).map_or(Ok(()), |&(b, touch)| {
+                    Err(Meeting { wrote, block: (b != MANY).then_some(b), pc: touch.pc })
+                })
+            };
             if cell.written_in == launch {
-                let met = |writer: u64, write: &Touch| {
-                    let block = (writer != MANY).then_some(writer);
-                    Err(Meeting { wrote: true, block, pc: write.pc })
-                };
-                if !before(cell.writer, &cell.write) {
-                    return met(cell.writer, &cell.write);
-                }
                 let more = clocks.as_ref().and_then(|c| c.more_writes.get(&(memory, granule)));
-                if let Some((writer, write)) =
-                    more.into_iter().flatten().find(|(b, write)| !before(*b, write))
-                {
-                    return met(*writer, write);
-                }
+                meets(true, (cell.writer, cell.write), more)?;
             }
             if access == Access::Read {
                 let read = Touch { time: now, pc, strong: order.strong };
@@ -304,17 +300,8 @@ impl Races {
                 continue;
             }
             if cell.read_in == launch {
-                let met = |reader: u64, read: &Touch| {
-                    let block = (reader != MANY).then_some(reader);
-                    Err(Meeting { wrote: false, block, pc: read.pc })
-                };
-                if !before(cell.reader, &cell.read) {
-                    return met(cell.reader, &cell.read);
-                }
                 let more = clocks.as_ref().and_then(|c| c.more_reads.get(&(memory, granule)));
-                if let Some((reader, read)) = more.into_iter().flatten().find(|(b, read)| !before(*b, read)) {
-                    return met(*reader, read);
-                }
+                meets(false, (cell.reader, cell.read), more)?;
             }
             let mut write = Touch { time: now, pc, strong: order.strong };
             let mut writer = block;
