@@ -1,4 +1,4 @@
-//! Forward and backward of every rung under criterion. With a GPU it is device time by events; without one
+//! Forward and backward of every variant under criterion. With a GPU it is device time by events; without one
 //! the emulator runs a small shape, and what is measured is the emulator's own time, named so.
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use ugatit::bench::adalin::graph_time;
 use ugatit::device::Device;
 use ugatit::device::cuda::Cuda;
 use ugatit::device::emulator::{Emulator, Options};
-use ugatit::tape::NormRung;
+use ugatit::tape::NormVariant;
 use ugatit::tensor::{DType, Shape};
 
 fn norms(c: &mut Criterion) {
@@ -19,14 +19,14 @@ fn norms(c: &mut Criterion) {
     let what = if gpu.is_some() { "adalin" } else { "adalin (emulator's own time, not a GPU's)" };
     let mut group = c.benchmark_group(what);
     group.sample_size(10).measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(300));
-    for rung in NormRung::ALL {
+    for variant in NormVariant::ALL {
         for (name, part) in [("forward", Part::Forward), ("backward", Part::Backward)] {
-            let case = Case::new(Kind::AdaLin, rung, DType::F32, shape);
+            let case = Case::new(Kind::AdaLin, variant, DType::F32, shape);
             let built = case.build().expect("a valid case");
             if gpu.as_mut().is_some_and(|gpu| gpu.holds(&built.program(Part::Both, 1, 1)).is_err()) {
-                continue; // a GPU with too few multiprocessors for the resident rung
+                continue; // a GPU with too few multiprocessors for the resident variant
             }
-            group.bench_function(format!("{rung} {name}"), |b| match &mut gpu {
+            group.bench_function(format!("{variant} {name}"), |b| match &mut gpu {
                 Some(gpu) => b.iter_custom(|passes| {
                     let mut left = passes as usize;
                     let mut total = 0.0;

@@ -14,7 +14,7 @@ use ugatit::device::emulator::{Emulator, Options};
 use ugatit::device::{Device, Prepared, select};
 use ugatit::nn::Config;
 use ugatit::tape::{
-    Activation, ConvRung, LowerOptions, Norms, Seed, StateLayout, StateView, Tape, plan_with,
+    Activation, ConvVariant, LowerOptions, Norms, Seed, StateLayout, StateView, Tape, plan_with,
 };
 use ugatit::tensor::Shape;
 use ugatit::train::{Recording, Trainer};
@@ -36,7 +36,14 @@ fn timed(device: &mut dyn Device, mut run: impl FnMut(&mut dyn Device) -> Result
 }
 
 /// Forward, dgrad and wgrad of one convolution.
-fn conv(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, s: Shape, co: usize, k: usize, rung: ConvRung) {
+fn conv(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: &str,
+    s: Shape,
+    co: usize,
+    k: usize,
+    variant: ConvVariant,
+) {
     let mut layout = StateLayout::default();
     let mut tape = Tape::new();
     let mut add = |tape: &mut Tape, name: &str, s: Shape| {
@@ -52,7 +59,7 @@ fn conv(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, s: Shape, co: usiz
     tape.keep(y);
     tape.backward(&[Seed::Upstream(y, dy)], &[(x, dx), (weight, dweight)]);
     let planned =
-        plan_with(name, &tape, &layout, LowerOptions { conv: rung, ..Default::default() }).expect("plans");
+        plan_with(name, &tape, &layout, LowerOptions { conv: variant, ..Default::default() }).expect("plans");
     let data: Vec<f32> = (0..layout.bytes() as usize / 4)
         .map(|i| ((i * 2_654_435_761) % 1009) as f32 / 1009.0 - 0.5)
         .collect();
@@ -98,8 +105,8 @@ fn convolutions(c: &mut Criterion) {
     } else {
         (Shape::new(1, 1, 34, 34, 32), 32)
     };
-    conv(&mut group, "1_direct", s, co, 3, ConvRung::Direct);
-    conv(&mut group, "2_implicit_gemm", s, co, 3, ConvRung::ImplicitGemm);
+    conv(&mut group, "1_direct", s, co, 3, ConvVariant::Direct);
+    conv(&mut group, "2_implicit_gemm", s, co, 3, ConvVariant::ImplicitGemm);
     group.finish();
 }
 
@@ -125,7 +132,7 @@ fn training_step(group: &mut BenchmarkGroup<'_, WallTime>, norms: Norms) {
     let mut trainer =
         Trainer::with_options(device, &cfg, 1, 0, Recording::default(), norms.into()).expect("plans");
     trainer.initialise(1).expect("initialises");
-    let picture: Vec<f32> =
+    let image: Vec<f32> =
         (0..cfg.img_size.pow(2) * 3).map(|i| ((i * 7919) % 511) as f32 / 255.5 - 1.0).collect();
     let mut step = 0;
     let name = format!("{norms} norms, {} px, ch {}, n_res {}, light", cfg.img_size, cfg.ch, cfg.n_res);
@@ -135,7 +142,7 @@ fn training_step(group: &mut BenchmarkGroup<'_, WallTime>, norms: Norms) {
             for _ in 0..n {
                 step += 1;
                 let start = Instant::now();
-                trainer.step(step, &picture, &picture).expect("runs");
+                trainer.step(step, &image, &image).expect("runs");
                 trainer.device().synchronize().expect("runs");
                 let wall = start.elapsed();
                 let device_ms = trainer.device().elapsed_ms().expect("has run");

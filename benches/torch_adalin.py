@@ -180,7 +180,7 @@ def main():
                             least = (2 if what == "forward" else 3) * n * h * w * c * DTYPES[dtype].itemsize
                             time = dict(regime=regime, mode=mode, microseconds=us, gb_per_s=least / us / 1e3,
                                         copy_gb_per_s=copy)
-                            records.append(dict(common, kind=kind, rung=form, dtype=dtype, shape=list(shape),
+                            records.append(dict(common, kind=kind, variant=form, dtype=dtype, shape=list(shape),
                                                 work="norm", least_bytes=least, time=time, **{"pass": what}))
                             print(f"{label} {what} {regime} {mode}: {us:.2f} us", flush=True)
                     except Exception as error:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing and trains on the sample pictures: under five minutes on two cores, no GPU needed.
-# With an NVIDIA GPU it uses that. Ends by naming the pictures to look at. Usage: scripts/demo.sh [OUT]
+# Installs what is missing and trains on the sample images: under five minutes on two cores, no GPU needed.
+# With an NVIDIA GPU it uses that. Ends by naming the images to look at. Usage: scripts/demo.sh [OUT]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 out=${1:-runs/demo}

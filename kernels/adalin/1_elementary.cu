@@ -1,4 +1,4 @@
-// Rung 1, baseline (a): the norm as an eager framework issues it, one kernel for each operation of
+// Variant 1, baseline (a): the norm as an eager framework issues it, one kernel for each operation of
 //
 //   m = mean(x); v = var(x); a = (x - m) / sqrt(v + eps)      over (H, W), and again over (C, H, W)
 //   out = (rho * a_I + (1 - rho) * a_L) * gamma + beta

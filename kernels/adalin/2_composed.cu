@@ -1,11 +1,11 @@
-// Rung 2, baseline (b): the norm out of the layers a framework has: instance norm, layer norm, blend, scale and shift.
+// Variant 2, baseline (b): the norm out of the layers a framework has: instance norm, layer norm, blend, scale and shift.
 //
 //   forward  7: instance statistics, instance apply | layer statistics, finish, apply | blend | scale and shift
 //   backward 14: sum (dbeta), mul, sum (dgamma), mul | mul, mul, dot, finish (drho) | instance sums, apply |
 //                layer sums, finish, apply | add
 //
-// What changed from rung 1: each layer is fused by itself. The layer norm's reductions over a million elements are
-// split over blocks. Sums, products and the layer's statistics are the kernels of rungs 1 and 4.
+// What changed from variant 1: each layer is fused by itself. The layer norm's reductions over a million elements are
+// split over blocks. Sums, products and the layer's statistics are the kernels of variants 1 and 4.
 // Moves: forward 11 passes over an x-sized tensor, backward 27.
 // Bound by: memory bandwidth, on the intermediates between the layers.
 #include "common/norm.cuh"

@@ -1,4 +1,4 @@
-// Rung 3: instance norm, AdaLIN and ILN as one family, forward and backward, with activation and residual fused.
+// Variant 3: instance norm, AdaLIN and ILN as one family, forward and backward, with activation and residual fused.
 //
 //   out = act((rho * a_I + (1 - rho) * a_L) * gamma + beta) + residual
 //   a_I = (x - mean_I) * rstd_I over (H, W) per image and channel, a_L over (C, H, W) per image
@@ -6,7 +6,7 @@
 // Source: U-GAT-IT (arXiv 1907.10830) eq. 1-3; variances as the official PyTorch code has them: unbiased in
 // AdaLIN and ILN, population in instance norm. All tensors NHWC. Formulas: kernels/README.md.
 //
-// What changed from rung 2: no x-sized intermediate is left. Forward: statistics of chunks -> finish -> apply.
+// What changed from variant 2: no x-sized intermediate is left. Forward: statistics of chunks -> finish -> apply.
 // Backward: sums of chunks -> coefficients -> apply, dx = A dy + B (x - mean) + C. The layer statistics cost no pass
 // of their own: they follow from the channels' means and M2.
 // Moves: forward 3 passes (x twice, out once), backward 5 (dout and x twice, dx once).

@@ -1,11 +1,11 @@
-// Rung 4: the fused norm with 16-byte accesses, 4 floats or 8 of a 16-bit type a thread.
+// Variant 4: the fused norm with 16-byte accesses, 4 floats or 8 of a 16-bit type a thread.
 //
-// What changed from rung 3: a thread owns V neighbouring channels and reads them in one instruction, so a warp's
+// What changed from variant 3: a thread owns V neighbouring channels and reads them in one instruction, so a warp's
 // access is 512 contiguous bytes; partial results lie in planes, so that they too move 16 bytes at a time. Both
-// small kernels between the passes use a whole block for an image, where rung 3 left one thread with all chunks of a
+// small kernels between the passes use a whole block for an image, where variant 3 left one thread with all chunks of a
 // channel and one block with all images; they leave three numbers a channel, mean, scale and shift, which a block of
 // the apply pass fetches once. x1 instances serve channel numbers that are no multiple of V.
-// Moves: forward 3 passes (x twice, out once), backward 5 (dout and x twice, dx once), as rung 3; the partial
+// Moves: forward 3 passes (x twice, out once), backward 5 (dout and x twice, dx once), as variant 3; the partial
 // results are below 2 % of that where an image has 64 x 64 pixels or more.
 // Bound by: memory bandwidth; at one image, by the latency of three dependent launches.
 //

@@ -1,4 +1,4 @@
-// Convolution, rung 1: direct, fp32, register-tiled, no shared memory.
+// Convolution, variant 1: direct, fp32, register-tiled, no shared memory.
 //
 // A convolution here is always *valid*: padding and up-sampling happened before it (pad.cu). Shapes:
 // inp [D*N, H, W, CI], weight [D, K, K, CI, CO], out [D*N, OH, OW, CO], OH = (H - K) / S + 1.
@@ -8,7 +8,7 @@
 // A thread owns PX pixels times CT channels and keeps them in registers; for four input channels it
 // loads PX + CT vectors of 16 bytes and does 4 * PX * CT multiply-adds. What bounds it: load
 // instructions that hit L1 and L2 (every block reads all its inputs and weights through the cache);
-// rung 2 stages both in shared memory instead.
+// variant 2 stages both in shared memory instead.
 //
 // VEC: the contracted channels come in fours (16-byte loads); otherwise they are read one by one.
 // WIDE: the tiled channels come in eights (CT = 8); otherwise CT = 4 with a guard on each.

@@ -1,6 +1,6 @@
-// Convolution, rung 2: implicit GEMM, fp32, tiles in shared memory.
+// Convolution, variant 2: implicit GEMM, fp32, tiles in shared memory.
 //
-// What changed against rung 1: a block of 256 threads computes a tile of BM x BN results together. Both operands
+// What changed against variant 1: a block of 256 threads computes a tile of BM x BN results together. Both operands
 // pass through shared memory in slices of BK = 8, so each value is read from the cache once a tile instead of once a
 // thread, and a thread's 8 x TN results need only 8 + TN words of shared memory for 8 * TN multiply-adds. The next
 // slice is fetched into registers while the current one is multiplied (two buffers, one barrier a slice).
@@ -8,7 +8,7 @@
 // where there are enough tiles to fill the GPU; weight gradients split their long sum over chunks for that.
 //
 // The matrix is never written down: a row of A is a pixel and a column a (tap, channel), found by index arithmetic.
-// As in rung 1 a convolution is valid, inp is [D*N, H, W, CI], weight [D, K, K, CI, CO], out [D*N, OH, OW, CO]. Both
+// As in variant 1 a convolution is valid, inp is [D*N, H, W, CI], weight [D, K, K, CI, CO], out [D*N, OH, OW, CO]. Both
 // channel counts come in fours.
 //
 //   pass     rows (BM)             columns (BN)   sum over

@@ -16,7 +16,7 @@ pub(super) struct BenchArgs {
 enum What {
     /// AdaLIN, ILN and instance norm: fused against unfused
     ///
-    /// Every rung is compared with a computation in double precision before a number of it is shown. On a
+    /// Every variant is compared with a computation in double precision before a number of it is shown. On a
     /// GPU: microseconds by events and GB/s, with warm and with rotated buffers, launched one by one and
     /// as a graph, against the speed of a copy measured in the same run. On the emulator: bytes, sectors,
     /// launches and instructions, which are counts and no time; the default shapes take about a minute.

@@ -54,7 +54,7 @@ struct NetworkArgs {
     #[arg(long)]
     light: bool,
 
-    /// Side of the square training pictures, a multiple of 4
+    /// Side of the square training images, a multiple of 4
     #[arg(long, value_name = "N", default_value_t = Config::default().img_size)]
     size: usize,
 
@@ -66,12 +66,12 @@ struct NetworkArgs {
     #[arg(long, value_name = "N", default_value_t = Config::default().n_res)]
     n_res: usize,
 
-    /// Depth of the discriminators; less depth allows smaller pictures [default: 6; `plan` takes the
+    /// Depth of the discriminators; less depth allows smaller images [default: 6; `plan` takes the
     /// deepest that the size allows]
     #[arg(long, value_name = "N")]
     n_dis: Option<usize>,
 
-    /// Pictures of each domain in a step
+    /// Images of each domain in a step
     #[arg(long, value_name = "N", default_value_t = 1)]
     batch_size: usize,
 
@@ -97,7 +97,7 @@ impl NetworkArgs {
             return Ok(());
         }
         Err(Error::new(format!("--batch-size {} is out of range", self.batch_size))
-            .hint("give 1 to 1024 pictures"))
+            .hint("give 1 to 1024 images"))
     }
 }
 

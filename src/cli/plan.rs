@@ -135,9 +135,9 @@ fn print_tables(
         ("weights and spectral vectors", needs.weights),
         ("gradients", needs.gradients),
         ("moments", needs.moments),
-        ("pictures, losses, learning rate", needs.inputs),
+        ("images, losses, learning rate", needs.inputs),
         ("activations of a training step", needs.activations),
-        ("activations of a sample sheet", needs.sheet),
+        ("activations of a sample grid", needs.sample_grid),
         ("total", needs.total),
     ] {
         writeln!(out, "{name:<44} {:>12}", in_words(bytes))?;

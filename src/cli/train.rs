@@ -21,7 +21,7 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 /// Train on a data set: a folder with the folders trainA and trainB (testA and testB as well, if there
 /// are any)
 ///
-/// Writes RUN/config.toml, RUN/losses.csv (a row a step), RUN/samples (sheets of the same few pictures
+/// Writes RUN/config.toml, RUN/losses.csv (a row a step), RUN/samples (sample grids of the same few images
 /// each time, so that they can be compared) and RUN/checkpoints. Ctrl-C ends the current step, saves and
 /// exits with 130; a second one stops at once. A run that was ended in any way goes on with --resume, and
 /// ends as if nothing had happened.
@@ -50,7 +50,7 @@ pub(super) struct TrainArgs {
     #[arg(long, value_name = "N", default_value_t = Config::default().iterations)]
     steps: u64,
 
-    /// Seed of initial weights, order of the pictures and augmentation
+    /// Seed of initial weights, order of the images and augmentation
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seed: u64,
 
@@ -62,7 +62,7 @@ pub(super) struct TrainArgs {
     #[arg(long, value_name = "N", default_value_t = Settings::default().keep)]
     keep: usize,
 
-    /// Steps from sample sheet to sample sheet; 0 for the last step only
+    /// Steps from sample grid to sample grid; 0 for the last step only
     #[arg(long, value_name = "N", default_value_t = Settings::default().sample_every)]
     sample_every: u64,
 
@@ -97,7 +97,7 @@ struct OptimiserArgs {
     #[arg(long, value_name = "X", default_value_t = Config::default().cycle_weight)]
     cycle_weight: f64,
 
-    /// Weight of the identity loss: a picture of B stays as it is on the way to B
+    /// Weight of the identity loss: an image of B stays as it is on the way to B
     #[arg(long, value_name = "X", default_value_t = Config::default().identity_weight)]
     identity_weight: f64,
 
@@ -159,7 +159,7 @@ impl TrainArgs {
             });
             return Err(error.hint(match id {
                 "size" if !run.model.light => {
-                    "in full mode the weights belong to one picture size; leave it out, or give another --out"
+                    "in full mode the weights belong to one image size; leave it out, or give another --out"
                         .to_owned()
                 }
                 _ => format!("leave --{flag} out to go on, or give another --out to begin anew"),

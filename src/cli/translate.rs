@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use rayon::prelude::*;
-use ugatit::data::{Folder, MIN_SIDE, Rgb8, from_output, load_picture, resize_bilinear, to_input};
+use ugatit::data::{Folder, MIN_SIDE, Rgb8, from_output, load_image, resize_bilinear, to_input};
 use ugatit::device::select;
 use ugatit::report::{heatmap, overlay, save_png};
 use ugatit::train::Inference;
@@ -17,15 +17,15 @@ use ugatit::{Error, Result};
 
 use super::{DeviceArgs, End, say};
 
-/// So many pictures are decoded and encoded at a time, in parallel.
+/// So many images are decoded and encoded at a time, in parallel.
 const AT_ONCE: usize = 8;
 
 /// Share of the heatmap in the overlay.
 const OVERLAY: f32 = 0.5;
 
-/// Translate pictures with a trained generator
+/// Translate images with a trained generator
 ///
-/// A picture of any size is resized to the size the generator was trained with (ignoring the aspect, as in
+/// An image of any size is resized to the size the generator was trained with (ignoring the aspect, as in
 /// training), translated, and resized back. The results are PNG files that keep the names of their inputs;
 /// of two inputs of one name the second becomes name-2.png, and so on. Their paths go to standard output.
 #[derive(Debug, Args)]
@@ -34,7 +34,7 @@ pub(super) struct TranslateArgs {
     #[arg(value_name = "CHECKPOINT")]
     checkpoint: PathBuf,
 
-    /// Pictures, or folders of pictures
+    /// Images, or folders of images
     #[arg(value_name = "INPUT", required = true)]
     inputs: Vec<PathBuf>,
 
@@ -62,7 +62,7 @@ enum Direction {
     BToA,
 }
 
-/// A picture to translate.
+/// An image to translate.
 struct Job {
     input: PathBuf,
     /// Where the result goes.
@@ -83,18 +83,18 @@ pub(super) fn run(args: &TranslateArgs) -> Result<(), End> {
     match (translated, skipped.len()) {
         (0, _) => Err(End::Input(nothing_usable(&skipped))),
         (n, 0) => {
-            say(&format!("translated {}", pictures(n)));
+            say(&format!("translated {}", images(n)));
             Ok(())
         }
         (n, left) => {
-            say(&format!("translated {}, skipped {left}", pictures(n)));
+            say(&format!("translated {}, skipped {left}", images(n)));
             Err(End::Partly)
         }
     }
 }
 
-fn pictures(n: usize) -> String {
-    if n == 1 { "1 picture".to_owned() } else { format!("{n} pictures") }
+fn images(n: usize) -> String {
+    if n == 1 { "1 image".to_owned() } else { format!("{n} images") }
 }
 
 /// Opens everything that is given, before anything is written.
@@ -131,10 +131,10 @@ fn nothing_usable(skipped: &[String]) -> Error {
         [one] => Error::new(format!("nothing to translate: {one}")),
         many => Error::new(format!("nothing to translate: none of {} inputs can be used", many.len())),
     }
-    .hint("give pictures that other programs can show, or folders of them")
+    .hint("give images that other programs can show, or folders of them")
 }
 
-/// All pictures that were given, in order: those of a folder by name.
+/// All images that were given, in order: those of a folder by name.
 fn find_inputs(inputs: &[PathBuf], skipped: &mut Vec<String>) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for input in inputs {
@@ -144,7 +144,7 @@ fn find_inputs(inputs: &[PathBuf], skipped: &mut Vec<String>) -> Vec<PathBuf> {
         }
         match Folder::open(input) {
             Ok(folder) => {
-                found.extend(folder.pictures.into_iter().map(|p| p.path));
+                found.extend(folder.images.into_iter().map(|p| p.path));
                 for s in folder.skipped {
                     skip(skipped, format!("{}: {}", input.join(s.name).display(), s.reason));
                 }
@@ -172,19 +172,19 @@ fn name_outputs(inputs: Vec<PathBuf>, out: &Path, heatmap: bool) -> Vec<Job> {
         };
         let key = |name: &OsString| name.to_string_lossy().to_lowercase();
         let mut n = 1;
-        let (picture, map) = loop {
-            let (picture, map) = (named(n, ".png"), named(n, ".heatmap.png"));
+        let (image, map) = loop {
+            let (image, map) = (named(n, ".png"), named(n, ".heatmap.png"));
             let free = |name: &OsString| !taken.contains(&key(name));
-            if free(&picture) && (!heatmap || free(&map)) {
-                break (picture, map);
+            if free(&image) && (!heatmap || free(&map)) {
+                break (image, map);
             }
             n += 1;
         };
-        taken.insert(key(&picture));
+        taken.insert(key(&image));
         if heatmap {
             taken.insert(key(&map));
         }
-        jobs.push(Job { output: out.join(picture), heatmap: out.join(map), input });
+        jobs.push(Job { output: out.join(image), heatmap: out.join(map), input });
     }
     jobs
 }
@@ -202,7 +202,7 @@ fn refuse_overwriting(jobs: &[Job], out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Translates some pictures and writes the results; returns how many.
+/// Translates some images and writes the results; returns how many.
 fn translate(
     args: &TranslateArgs,
     inference: &mut Inference,
@@ -212,21 +212,21 @@ fn translate(
     let size = inference.model().cfg.img_size;
     let decoded: Vec<Result<Rgb8>> = jobs.par_iter().map(|job| load(&job.input)).collect();
     let mut made = Vec::new();
-    for (job, picture) in jobs.iter().zip(decoded) {
-        match picture {
-            Ok(picture) => {
-                let (image, map) = inference.translate(&to_input(&picture, size))?;
-                made.push((job, picture, image, map));
+    for (job, image) in jobs.iter().zip(decoded) {
+        match image {
+            Ok(image) => {
+                let (translated, map) = inference.translate(&to_input(&image, size))?;
+                made.push((job, image, translated, map));
             }
             Err(e) => skip(skipped, e.message().trim_start_matches("cannot read ").to_owned()),
         }
     }
-    made.par_iter().try_for_each(|(job, picture, image, map)| {
-        let result = from_output(image, size, size)?;
-        save_png(&job.output, &resize_bilinear(&result, picture.width(), picture.height()))?;
+    made.par_iter().try_for_each(|(job, image, translated, map)| {
+        let result = from_output(translated, size, size)?;
+        save_png(&job.output, &resize_bilinear(&result, image.width(), image.height()))?;
         if args.heatmap {
             let map = heatmap(map, size / 4, size / 4, size)?;
-            save_png(&job.heatmap, &overlay(picture, &map, OVERLAY))?;
+            save_png(&job.heatmap, &overlay(image, &map, OVERLAY))?;
         }
         Ok::<(), Error>(())
     })?;
@@ -242,15 +242,15 @@ fn translate(
 }
 
 fn load(path: &Path) -> Result<Rgb8> {
-    let picture = load_picture(path)?;
-    let (width, height) = (picture.width(), picture.height());
+    let image = load_image(path)?;
+    let (width, height) = (image.width(), image.height());
     if width.min(height) < MIN_SIDE {
         return Err(Error::new(format!(
             "{}: only {width} x {height} pixels, at least {MIN_SIDE} x {MIN_SIDE} are needed",
             path.display()
         )));
     }
-    Ok(picture)
+    Ok(image)
 }
 
 #[cfg(test)]
@@ -273,7 +273,7 @@ mod tests {
             names(&["a/x-2.png", "x.png", "X.png"], false),
             ["out/x-2.png", "out/x.png", "out/X-3.png"]
         );
-        // A picture may be called like another one's heatmap.
+        // An image may be called like another one's heatmap.
         assert_eq!(names(&["x.png", "x.heatmap.png"], false), ["out/x.png", "out/x.heatmap.png"]);
         assert_eq!(names(&["x.png", "x.heatmap.png"], true), ["out/x.png", "out/x.heatmap-2.png"]);
     }

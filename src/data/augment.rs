@@ -1,4 +1,4 @@
-//! From a picture to a model input and back, and the random part of it in training.
+//! From an image to a model input and back, and the random part of it in training.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
@@ -7,10 +7,10 @@ use super::order::{Domain, below, generator};
 use super::{Rgb8, resize_bilinear};
 use crate::{Error, Result};
 
-/// Training pictures are resized to this many pixels more than the model sees, and cropped.
+/// Training images are resized to this many pixels more than the model sees, and cropped.
 pub const MARGIN: usize = 30;
 
-/// What is random about one training picture: mirrored or not, and where the crop lies.
+/// What is random about one training image: mirrored or not, and where the crop lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Augmentation {
     /// Mirrored left to right, before resizing.
@@ -22,7 +22,7 @@ pub struct Augmentation {
 }
 
 impl Augmentation {
-    /// The draw for the `index`-th picture that `domain` gives in a run, counted from 0.
+    /// The draw for the `index`-th image that `domain` gives in a run, counted from 0.
     ///
     /// A pure function: a flip with probability one half, and each crop position from 0 to
     /// `margin` with the same probability.
@@ -55,13 +55,13 @@ pub fn normalise(value: u8) -> f32 {
 
 /// Makes a model input of shape [`size`, `size`, 3]: resized (ignoring the aspect), normalised.
 ///
-/// This is what the official release does with test pictures.
+/// This is what the official release does with test images.
 pub fn to_input(rgb: &Rgb8, size: usize) -> Vec<f32> {
     let resized = resize_bilinear(rgb, size, size);
     resized.pixels().iter().map(|&v| normalise(v)).collect()
 }
 
-/// Makes a picture of a model output of shape [`height`, `width`, 3] in [-1, 1].
+/// Makes an image of a model output of shape [`height`, `width`, 3] in [-1, 1].
 ///
 /// `x * 0.5 + 0.5` in f32, times 255, rounded to the nearest byte, halves to even, and saturated,
 /// as `cv2.imwrite` does in the official release. NaN becomes 0.
@@ -72,7 +72,7 @@ pub fn from_output(output: &[f32], width: usize, height: usize) -> Result<Rgb8> 
     let pixels: Vec<u8> = output.iter().map(|&x| to_byte(x)).collect();
     let len = pixels.len();
     Rgb8::new(width, height, pixels).map_err(|_| {
-        Error::new(format!("an output of {len} values is no picture of {width} x {height} pixels"))
+        Error::new(format!("an output of {len} values is no image of {width} x {height} pixels"))
     })
 }
 
@@ -95,7 +95,7 @@ mod tests {
     use crate::data::testing::{golden_bytes, golden_f32, noise};
 
     #[test]
-    fn a_test_picture_becomes_the_golden_input() {
+    fn a_test_image_becomes_the_golden_input() {
         for case in ["43_resize", "44_resize", "45_resize"] {
             let (shape, x) = golden_bytes(&format!("{case}/x"));
             let x = Rgb8::new(shape[1], shape[0], x).unwrap();
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn a_wrong_length_is_an_error() {
         let e = from_output(&[0.0; 5], 2, 1).unwrap_err();
-        assert_eq!(e.message(), "an output of 5 values is no picture of 2 x 1 pixels");
+        assert_eq!(e.message(), "an output of 5 values is no image of 2 x 1 pixels");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! From a file's bytes to a picture.
+//! From a file's bytes to an image.
 
 use std::io::{Cursor, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,41 +9,41 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageReader};
 use super::{Rgb8, io_reason};
 use crate::{Error, Result};
 
-/// A picture with a side below this is no training picture: it is less than the smallest input
+/// An image with a side below this is no training image: it is less than the smallest input
 /// of the generator.
 pub const MIN_SIDE: usize = 8;
 
-/// A decoded picture may take at most this many bytes, so that a broken or hostile header cannot
+/// A decoded image may take at most this many bytes, so that a broken or hostile header cannot
 /// ask for all memory. 16384 x 16384 pixels of RGB fit.
 const MAX_BYTES: u64 = 1 << 30;
 
 /// How much of a file is read to look at its header; more is read if that is not enough.
 const HEADER_BYTES: u64 = 64 << 10;
 
-/// Reads and decodes a picture of any size.
+/// Reads and decodes an image of any size.
 ///
 /// The format is told from the contents, not from the name: png, jpeg, webp, bmp, tiff and pnm.
 /// Whatever the file holds becomes 8-bit RGB:
-/// - grey and palette pictures, and CMYK jpeg, are converted;
+/// - grey and palette images, and CMYK jpeg, are converted;
 /// - 16 bits are scaled to 8 and rounded;
-/// - transparent pictures are laid on white. The official release drops alpha instead, so that
-///   whatever colour hides below a transparent pixel appears; opaque pictures are equal in both;
+/// - transparent images are laid on white. The official release drops alpha instead, so that
+///   whatever colour hides below a transparent pixel appears; opaque images are equal in both;
 /// - the orientation in Exif is applied, so that phone photos stand upright. The official release
 ///   ignores it;
-/// - of an animation the first picture is taken; a colour profile is ignored.
+/// - of an animation the first image is taken; a colour profile is ignored.
 ///
 /// A jpeg that breaks off is an error, as in Pillow, though half of it could be shown.
 ///
 /// # Errors
-/// If the file cannot be read, is no such picture or is broken; the error names the file.
-pub fn load_picture(path: &Path) -> Result<Rgb8> {
+/// If the file cannot be read, is no such image or is broken; the error names the file.
+pub fn load_image(path: &Path) -> Result<Rgb8> {
     let bytes = std::fs::read(path).map_err(|e| io_reason(&e));
     bytes
         .and_then(|bytes| decode(&bytes))
         .map_err(|reason| Error::new(format!("cannot read {}: {reason}", path.display())))
 }
 
-/// Looks at the header only: why this file cannot be a training picture, if it cannot.
+/// Looks at the header only: why this file cannot be a training image, if it cannot.
 pub(super) fn probe(path: &Path) -> Result<(), String> {
     let mut file = std::fs::File::open(path).map_err(|e| io_reason(&e))?;
     let mut bytes = Vec::new();
@@ -67,7 +67,7 @@ pub(super) fn probe(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Decodes a whole picture, see [`load_picture`].
+/// Decodes a whole image, see [`load_image`].
 fn decode(bytes: &[u8]) -> Result<Rgb8, String> {
     if bytes.is_empty() {
         return Err("the file is empty".to_owned());
@@ -77,13 +77,13 @@ fn decode(bytes: &[u8]) -> Result<Rgb8, String> {
     }
     guarded(|| {
         let mut decoder = open(bytes)?;
-        // Broken Exif data are no reason to refuse a picture.
+        // Broken Exif data are no reason to refuse an image.
         let orientation = decoder.orientation().ok();
-        let mut picture = DynamicImage::from_decoder(decoder).map_err(reason)?;
+        let mut image = DynamicImage::from_decoder(decoder).map_err(reason)?;
         if let Some(orientation) = orientation {
-            picture.apply_orientation(orientation);
+            image.apply_orientation(orientation);
         }
-        to_rgb8(picture)
+        to_rgb8(image)
     })
 }
 
@@ -96,12 +96,12 @@ fn dimensions(bytes: &[u8]) -> Result<(u32, u32), String> {
 fn open(bytes: &[u8]) -> Result<impl ImageDecoder, String> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| io_reason(&e))?;
     if reader.format().is_none() {
-        return Err("not a picture (png, jpeg, webp, bmp, tiff, pnm)".to_owned());
+        return Err("not an image (png, jpeg, webp, bmp, tiff, pnm)".to_owned());
     }
     let decoder = reader.into_decoder().map_err(reason)?;
     let (width, height) = decoder.dimensions();
     if width == 0 || height == 0 {
-        return Err("the picture has no pixels".to_owned());
+        return Err("the image has no pixels".to_owned());
     }
     if decoder.total_bytes() > MAX_BYTES {
         return Err(format!("{width} x {height} pixels are too many"));
@@ -122,15 +122,15 @@ fn reason(error: ImageError) -> String {
         ImageError::Decoding(e) => {
             use std::error::Error as _;
             match e.source() {
-                Some(source) => format!("broken picture: {}", lower(&source.to_string())),
-                None => format!("broken picture: {}", lower(&e.to_string())),
+                Some(source) => format!("broken image: {}", lower(&source.to_string())),
+                None => format!("broken image: {}", lower(&e.to_string())),
             }
         }
         ImageError::IoError(e) => match e.kind() {
             std::io::ErrorKind::UnexpectedEof => "the file breaks off".to_owned(),
             _ => io_reason(&e),
         },
-        ImageError::Limits(_) => "the picture is too large".to_owned(),
+        ImageError::Limits(_) => "the image is too large".to_owned(),
         other => lower(&other.to_string()),
     }
 }
@@ -146,10 +146,10 @@ fn lower(text: &str) -> String {
 }
 
 /// Three bytes a pixel; what is transparent shows white.
-fn to_rgb8(picture: DynamicImage) -> Result<Rgb8, String> {
-    let (width, height) = (picture.width() as usize, picture.height() as usize);
-    let pixels = if picture.color().has_alpha() {
-        let rgba = picture.into_rgba8().into_raw();
+fn to_rgb8(image: DynamicImage) -> Result<Rgb8, String> {
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    let pixels = if image.color().has_alpha() {
+        let rgba = image.into_rgba8().into_raw();
         let over_white = |pixel: &[u8]| {
             let alpha = u32::from(pixel[3]);
             let mix = |value: u8| {
@@ -160,7 +160,7 @@ fn to_rgb8(picture: DynamicImage) -> Result<Rgb8, String> {
         };
         rgba.chunks_exact(4).flat_map(over_white).collect()
     } else {
-        picture.into_rgb8().into_raw()
+        image.into_rgb8().into_raw()
     };
     Rgb8::new(width, height, pixels).map_err(|e| e.message().to_owned())
 }
@@ -203,7 +203,7 @@ mod tests {
     use crate::data::testing::{noise, project, save};
 
     fn fixtures() -> Vec<std::path::PathBuf> {
-        let mut files: Vec<_> = std::fs::read_dir(project("tests/pictures"))
+        let mut files: Vec<_> = std::fs::read_dir(project("tests/images"))
             .unwrap()
             .map(|entry| entry.unwrap().path())
             .filter(|path| path.extension().is_some_and(|e| e != "md"))
@@ -228,7 +228,7 @@ mod tests {
                 "palette.png" => (red, [255; 3]),
                 _ => (red, blue),
             };
-            let rgb = load_picture(&file).unwrap();
+            let rgb = load_image(&file).unwrap();
             // Stored lying on its side; upright, red is above.
             let turned = name.starts_with("turned");
             let sides = if turned { (12, 16) } else { (16, 12) };
@@ -256,13 +256,13 @@ mod tests {
             } else {
                 save(&path, &rgb);
             }
-            assert_eq!(load_picture(&path).unwrap(), rgb, "{name}");
+            assert_eq!(load_image(&path).unwrap(), rgb, "{name}");
         }
     }
 
     #[test]
     fn sixteen_bits_are_rounded_and_half_transparent_pixels_mixed() {
-        let picture = |colour, bytes: &[u8]| {
+        let image = |colour, bytes: &[u8]| {
             let mut file = Cursor::new(vec![]);
             let format = image::ImageFormat::Png;
             image::write_buffer_with_format(&mut file, bytes, 1, 1, colour, format).unwrap();
@@ -270,11 +270,11 @@ mod tests {
         };
         // 255 * v / 65535 for v = 128, 129, 65279: 0.498, 0.502, 254.004.
         let wide: Vec<u8> = [128u16, 129, 65279].iter().flat_map(|v| v.to_ne_bytes()).collect();
-        assert_eq!(picture(image::ExtendedColorType::Rgb16, &wide), [0, 1, 254]);
+        assert_eq!(image(image::ExtendedColorType::Rgb16, &wide), [0, 1, 254]);
         let half = [100, 0, 255, 51];
-        assert_eq!(picture(image::ExtendedColorType::Rgba8, &half), [224, 204, 255]);
-        assert_eq!(picture(image::ExtendedColorType::La8, &[77, 255]), [77; 3]);
-        assert_eq!(picture(image::ExtendedColorType::L8, &[77]), [77; 3]);
+        assert_eq!(image(image::ExtendedColorType::Rgba8, &half), [224, 204, 255]);
+        assert_eq!(image(image::ExtendedColorType::La8, &[77, 255]), [77; 3]);
+        assert_eq!(image(image::ExtendedColorType::L8, &[77]), [77; 3]);
     }
 
     #[test]
@@ -282,7 +282,7 @@ mod tests {
         for file in fixtures() {
             let bytes = std::fs::read(&file).unwrap();
             // A png is whole before its last chunk, an lzw strip of a tiff before its directory's
-            // end, an animation after its first picture; well before that nothing is.
+            // end, an animation after its first image; well before that nothing is.
             for end in 0..bytes.len() / 2 {
                 assert!(decode(&bytes[..end]).is_err(), "{} up to byte {end}", file.display());
             }
@@ -303,7 +303,7 @@ mod tests {
                 let mut broken = bytes.clone();
                 let at = usize::from(u16::from_le_bytes([change[0], change[1]])) % bytes.len();
                 broken[at] = change[2];
-                // Filling a large picture takes time and shows no more.
+                // Filling a large image takes time and shows no more.
                 if guarded(|| dimensions(&broken)).is_ok_and(|(w, h)| w < 2000 && h < 2000) {
                     let _ = decode(&broken);
                 }
@@ -317,18 +317,18 @@ mod tests {
         let path = folder.path().join("x.png");
         let check = |bytes: &[u8], want: &str| {
             std::fs::write(&path, bytes).unwrap();
-            let error = load_picture(&path).unwrap_err();
+            let error = load_image(&path).unwrap_err();
             assert_eq!(error.message(), format!("cannot read {}: {want}", path.display()));
         };
         check(b"", "the file is empty");
-        check(b"not a picture\n", "not a picture (png, jpeg, webp, bmp, tiff, pnm)");
+        check(b"not an image\n", "not an image (png, jpeg, webp, bmp, tiff, pnm)");
         check(b"GIF89a...", "the image format Gif is not supported");
-        let jpeg = std::fs::read(project("tests/pictures/rgb.jpg")).unwrap();
+        let jpeg = std::fs::read(project("tests/images/rgb.jpg")).unwrap();
         check(&jpeg[..jpeg.len() - 5], "the jpeg data break off");
-        let bmp = std::fs::read(project("tests/pictures/plain.bmp")).unwrap();
+        let bmp = std::fs::read(project("tests/images/plain.bmp")).unwrap();
         check(&bmp[..300], "the file breaks off");
         std::fs::remove_file(&path).unwrap();
-        let error = load_picture(&path).unwrap_err();
+        let error = load_image(&path).unwrap_err();
         assert!(error.message().ends_with("x.png: no such file or directory"), "{error}");
     }
 
@@ -342,7 +342,7 @@ mod tests {
     #[test]
     fn headers_behind_long_comments_are_found() {
         // An APP1 segment longer than what is read at first, before the frame header.
-        let jpeg = std::fs::read(project("tests/pictures/rgb.jpg")).unwrap();
+        let jpeg = std::fs::read(project("tests/images/rgb.jpg")).unwrap();
         let mut long = jpeg[..2].to_vec();
         for _ in 0..2 {
             long.extend([0xff, 0xe1, 0xff, 0xff]);
@@ -353,17 +353,17 @@ mod tests {
         let path = folder.path().join("long.jpg");
         std::fs::write(&path, long).unwrap();
         assert_eq!(probe(&path), Ok(()));
-        assert!(load_picture(&path).is_ok());
+        assert!(load_image(&path).is_ok());
     }
 
     #[test]
-    fn tiny_pictures_are_no_training_pictures_but_can_be_loaded() {
+    fn tiny_images_are_no_training_images_but_can_be_loaded() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("dot.png");
         save(&path, &noise(1, 1, 1));
         let want = "only 1 x 1 pixels, at least 8 x 8 are needed";
         assert_eq!(probe(&path), Err(want.to_owned()));
-        assert_eq!(load_picture(&path).unwrap(), noise(1, 1, 1));
+        assert_eq!(load_image(&path).unwrap(), noise(1, 1, 1));
         save(&path, &noise(8, 8, 1));
         assert_eq!(probe(&path), Ok(()));
         save(&path, &noise(300, 7, 1));

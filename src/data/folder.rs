@@ -1,22 +1,22 @@
-//! Folders of pictures.
+//! Folders of images.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::{Rgb8, decode, io_reason, load_picture};
+use super::{Rgb8, decode, io_reason, load_image};
 use crate::{Error, Result};
 
-/// File name extensions that count as pictures, in any case. The contents decide the format.
+/// File name extensions that count as images, in any case. The contents decide the format.
 pub const EXTENSIONS: [&str; 9] = ["png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "ppm", "pgm"];
 
 /// At most this many names are written into one message.
 const NAMED: usize = 5;
 
-/// One picture file.
+/// One image file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Picture {
+pub struct Image {
     /// Where it lies below its folder, with `/` between the parts.
     pub name: String,
     /// The file.
@@ -25,7 +25,7 @@ pub struct Picture {
     pub bytes: u64,
 }
 
-/// A file with a picture's extension that cannot be used.
+/// A file with an image's extension that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped {
     /// Where it lies below its folder, with `/` between the parts.
@@ -34,49 +34,49 @@ pub struct Skipped {
     pub reason: String,
 }
 
-/// The pictures below a folder, in the order of their names.
+/// The images below a folder, in the order of their names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folder {
     /// The folder.
     pub path: PathBuf,
     /// What can be used, sorted by name.
-    pub pictures: Vec<Picture>,
+    pub images: Vec<Image>,
     /// What cannot, sorted by name.
     pub skipped: Vec<Skipped>,
 }
 
 impl Folder {
-    /// Finds all pictures below `path`.
+    /// Finds all images below `path`.
     ///
-    /// Sub-folders are searched and links followed; hidden files are passed over. Of each picture
-    /// only the header is read, in parallel, so that 100 000 pictures open in seconds: an empty
-    /// file, a text file called `.png` or a picture with a side below [`MIN_SIDE`] is found here,
+    /// Sub-folders are searched and links followed; hidden files are passed over. Of each image
+    /// only the header is read, in parallel, so that 100 000 images open in seconds: an empty
+    /// file, a text file called `.png` or an image with a side below [`MIN_SIDE`] is found here,
     /// a file that breaks off only when it is decoded.
     ///
     /// # Errors
-    /// If there is no such folder, it cannot be read, or it has no picture that can be used.
+    /// If there is no such folder, it cannot be read, or it has no image that can be used.
     ///
     /// [`MIN_SIDE`]: super::MIN_SIDE
     pub fn open(path: &Path) -> Result<Self> {
         let (folder, others) = Self::scan(path)?;
-        if !folder.pictures.is_empty() {
+        if !folder.images.is_empty() {
             return Ok(folder);
         }
         let shown = path.display();
         Err(if !folder.skipped.is_empty() {
-            Error::new(format!("no picture in {shown} can be used: {}", list_skipped(&folder.skipped)))
-                .hint("replace these files by pictures that other programs can show")
+            Error::new(format!("no image in {shown} can be used: {}", list_skipped(&folder.skipped)))
+                .hint("replace these files by images that other programs can show")
         } else if !others.is_empty() {
             let kinds: Vec<String> = others.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
-            Error::new(format!("no picture in {shown}, only other files: {}", kinds.join(", ")))
+            Error::new(format!("no image in {shown}, only other files: {}", kinds.join(", ")))
                 .hint(format!("convert them to one of {}", EXTENSIONS.join(", ")))
         } else {
-            Error::new(format!("no picture in {shown}: the folder is empty"))
-                .hint(format!("put pictures there: {}", EXTENSIONS.join(", ")))
+            Error::new(format!("no image in {shown}: the folder is empty"))
+                .hint(format!("put images there: {}", EXTENSIONS.join(", ")))
         })
     }
 
-    /// The folder, even without a usable picture, and what other files it has: kind to number.
+    /// The folder, even without a usable image, and what other files it has: kind to number.
     fn scan(path: &Path) -> Result<(Self, BTreeMap<String, usize>)> {
         if !path.exists() {
             let error = Error::new(format!("no such folder: {}", path.display()));
@@ -87,7 +87,7 @@ impl Folder {
         }
         if !path.is_dir() {
             return Err(Error::new(format!("not a folder: {}", path.display()))
-                .hint("give the folder that the pictures are in"));
+                .hint("give the folder that the images are in"));
         }
         let mut walk = Walk::default();
         walk.folder(path, "")?;
@@ -102,28 +102,28 @@ impl Folder {
                 (name, path, probed)
             })
             .collect();
-        let mut folder = Self { path: path.to_owned(), pictures: vec![], skipped: vec![] };
+        let mut folder = Self { path: path.to_owned(), images: vec![], skipped: vec![] };
         for (name, path, probed) in probed {
             match probed {
-                Ok(bytes) => folder.pictures.push(Picture { name, path, bytes }),
+                Ok(bytes) => folder.images.push(Image { name, path, bytes }),
                 Err(reason) => folder.skipped.push(Skipped { name, reason }),
             }
         }
         Ok((folder, walk.others))
     }
 
-    /// Up to `count` pictures spread evenly over the folder, decoded, with their names: the same
-    /// ones each time, for sample sheets. What cannot be decoded is passed over.
+    /// Up to `count` images spread evenly over the folder, decoded, with their names: the same
+    /// ones each time, for sample grids. What cannot be decoded is passed over.
     pub fn samples(&self, count: usize) -> Vec<(String, Rgb8)> {
-        let len = self.pictures.len();
+        let len = self.images.len();
         let mut samples = Vec::new();
         let mut next = 0;
         for i in 0..count.min(len) {
             next = next.max(i * len / count.min(len));
-            while let Some(picture) = self.pictures.get(next) {
+            while let Some(image) = self.images.get(next) {
                 next += 1;
-                if let Ok(rgb) = load_picture(&picture.path) {
-                    samples.push((picture.name.clone(), rgb));
+                if let Ok(rgb) = load_image(&image.path) {
+                    samples.push((image.name.clone(), rgb));
                     break;
                 }
             }
@@ -133,22 +133,22 @@ impl Folder {
 
     /// One line about the files left out, if any are.
     pub fn note(&self) -> Option<String> {
-        let (skipped, all) = (self.skipped.len(), self.skipped.len() + self.pictures.len());
+        let (skipped, all) = (self.skipped.len(), self.skipped.len() + self.images.len());
         (skipped > 0).then(|| {
             let path = self.path.display();
-            format!("skipped {skipped} of {all} pictures in {path}: {}", list_skipped(&self.skipped))
+            format!("skipped {skipped} of {all} images in {path}: {}", list_skipped(&self.skipped))
         })
     }
 }
 
-/// A data set: pictures of A and of B to train with, and, if there are any, to test with.
+/// A data set: images of A and of B to train with, and, if there are any, to test with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dataset {
     /// The folder that the four others are in.
     pub root: PathBuf,
-    /// Pictures of the source, from `trainA`; never empty.
+    /// Images of the source, from `trainA`; never empty.
     pub train_a: Folder,
-    /// Pictures of the target, from `trainB`; never empty.
+    /// Images of the target, from `trainB`; never empty.
     pub train_b: Folder,
     /// From `testA`; may be empty, as training does not need it.
     pub test_a: Folder,
@@ -162,7 +162,7 @@ impl Dataset {
     ///
     /// # Errors
     /// If `root`, `trainA` or `trainB` is missing or cannot be read, or one of the two has no
-    /// picture that can be used. A missing or useless test folder is only noted.
+    /// image that can be used. A missing or useless test folder is only noted.
     pub fn open(root: &Path) -> Result<Self> {
         if !root.is_dir() {
             let missing = if root.exists() { "not a folder" } else { "no such folder" };
@@ -182,21 +182,21 @@ impl Dataset {
         let mut notes: Vec<String> = [train_a.note(), train_b.note()].into_iter().flatten().collect();
         let mut test = |part: &str| {
             let path = root.join(part);
-            let folder = Folder { path: path.clone(), pictures: vec![], skipped: vec![] };
+            let folder = Folder { path: path.clone(), images: vec![], skipped: vec![] };
             if !path.exists() {
-                notes.push(format!("no test pictures: there is no {}", path.display()));
+                notes.push(format!("no test images: there is no {}", path.display()));
                 return folder;
             }
             match Folder::scan(&path) {
                 Ok((folder, _)) => {
                     notes.extend(folder.note());
-                    if folder.pictures.is_empty() && folder.skipped.is_empty() {
-                        notes.push(format!("no test pictures: {} has none", path.display()));
+                    if folder.images.is_empty() && folder.skipped.is_empty() {
+                        notes.push(format!("no test images: {} has none", path.display()));
                     }
                     folder
                 }
                 Err(e) => {
-                    notes.push(format!("no test pictures: {}", e.message()));
+                    notes.push(format!("no test images: {}", e.message()));
                     folder
                 }
             }
@@ -210,7 +210,7 @@ impl Dataset {
         &self.notes
     }
 
-    /// A number that tells these training pictures from others, by names and file sizes.
+    /// A number that tells these training images from others, by names and file sizes.
     ///
     /// Batches depend on the folder's contents. A run that is resumed with another fingerprint
     /// sees other batches than it would have seen, which is worth a warning.
@@ -223,11 +223,11 @@ impl Dataset {
             }
         };
         for folder in [&self.train_a, &self.train_b] {
-            add(&(folder.pictures.len() as u64).to_le_bytes());
-            for picture in &folder.pictures {
-                add(picture.name.as_bytes());
+            add(&(folder.images.len() as u64).to_le_bytes());
+            for image in &folder.images {
+                add(image.name.as_bytes());
                 add(&[0]);
-                add(&picture.bytes.to_le_bytes());
+                add(&image.bytes.to_le_bytes());
             }
         }
         hash
@@ -261,7 +261,7 @@ fn missing_part_hint(root: &Path, part: &str) -> String {
     if let Some(other) = folders.iter().find(|name| plain(name) == plain(part)) {
         return format!("rename {other} to {part}");
     }
-    format!("a data set needs the folders trainA and trainB; put the pictures of one side into {part}")
+    format!("a data set needs the folders trainA and trainB; put the images of one side into {part}")
 }
 
 /// Names of the folders in `path`, sorted; none if it cannot be read.
@@ -312,7 +312,7 @@ fn distance(a: &str, b: &str) -> usize {
 /// What a search through a folder and its sub-folders found.
 #[derive(Default)]
 struct Walk {
-    /// Name and path of every file with a picture's extension, sorted by name at the end.
+    /// Name and path of every file with an image's extension, sorted by name at the end.
     files: Vec<(String, PathBuf)>,
     /// Other files: extension to number.
     others: BTreeMap<String, usize>,
@@ -362,13 +362,13 @@ mod tests {
     use crate::data::testing::{noise, noise_set, project, save};
 
     fn names(folder: &Folder) -> Vec<&str> {
-        folder.pictures.iter().map(|p| p.name.as_str()).collect()
+        folder.images.iter().map(|p| p.name.as_str()).collect()
     }
 
     #[test]
     fn the_sample_set_opens() {
         let set = Dataset::open(&project("samples/emoji-people")).unwrap();
-        let counts = [&set.train_a, &set.train_b, &set.test_a, &set.test_b].map(|f| f.pictures.len());
+        let counts = [&set.train_a, &set.train_b, &set.test_a, &set.test_b].map(|f| f.images.len());
         assert_eq!(counts, [48, 48, 12, 12]);
         assert!(set.notes().is_empty());
         assert_eq!(names(&set.train_a)[..2], ["0000.png", "0001.png"]);
@@ -392,9 +392,9 @@ mod tests {
         assert_eq!(
             found.note().unwrap(),
             format!(
-                "skipped 3 of 8 pictures in {}: \
+                "skipped 3 of 8 images in {}: \
                  dot.png (only 1 x 1 pixels, at least 8 x 8 are needed), \
-                 text.png (not a picture (png, jpeg, webp, bmp, tiff, pnm)), \
+                 text.png (not an image (png, jpeg, webp, bmp, tiff, pnm)), \
                  zero.jpg (the file is empty)",
                 path.display()
             )
@@ -453,7 +453,7 @@ mod tests {
         let set = folder.path().join("set");
         noise_set(&set, 1, 0);
         let missing = "no folder trainB in DIR/set";
-        let hint = "a data set needs the folders trainA and trainB; put the pictures of one side into trainB";
+        let hint = "a data set needs the folders trainA and trainB; put the images of one side into trainB";
         assert_eq!(failure(&folder, "set"), (missing.into(), hint.into()));
         std::fs::create_dir(set.join("train_b")).unwrap();
         assert_eq!(failure(&folder, "set"), (missing.into(), "rename train_b to trainB".into()));
@@ -464,35 +464,35 @@ mod tests {
     }
 
     #[test]
-    fn folders_without_a_picture_are_errors() {
+    fn folders_without_a_image_are_errors() {
         let folder = tempfile::tempdir().unwrap();
         noise_set(&folder.path().join("set"), 1, 0);
         let part = folder.path().join("set/trainB");
         std::fs::create_dir(&part).unwrap();
-        assert_eq!(failure(&folder, "set").0, "no picture in DIR/set/trainB: the folder is empty");
+        assert_eq!(failure(&folder, "set").0, "no image in DIR/set/trainB: the folder is empty");
         for name in ["1.gif", "2.gif", "readme"] {
             std::fs::write(part.join(name), "x").unwrap();
         }
-        let others = "no picture in DIR/set/trainB, only other files: 2 .gif, 1 without extension";
+        let others = "no image in DIR/set/trainB, only other files: 2 .gif, 1 without extension";
         assert_eq!(failure(&folder, "set").0, others);
         std::fs::write(part.join("1.png"), "").unwrap();
-        let bad = "no picture in DIR/set/trainB can be used: 1.png (the file is empty)";
+        let bad = "no image in DIR/set/trainB can be used: 1.png (the file is empty)";
         assert_eq!(failure(&folder, "set").0, bad);
     }
 
     #[test]
-    fn test_pictures_are_not_needed() {
+    fn test_images_are_not_needed() {
         let folder = tempfile::tempdir().unwrap();
         noise_set(folder.path(), 2, 3);
         std::fs::create_dir(folder.path().join("testB")).unwrap();
         let set = Dataset::open(folder.path()).unwrap();
         let root = folder.path().display();
         let notes = [
-            format!("no test pictures: there is no {root}/testA"),
-            format!("no test pictures: {root}/testB has none"),
+            format!("no test images: there is no {root}/testA"),
+            format!("no test images: {root}/testB has none"),
         ];
         assert_eq!(set.notes(), notes);
-        assert!(set.test_a.pictures.is_empty() && set.test_b.pictures.is_empty());
+        assert!(set.test_a.images.is_empty() && set.test_b.images.is_empty());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::augment::append_crop;
 use super::folder::{Dataset, Folder};
 use super::order::{Domain, Orders};
-use super::{Augmentation, MARGIN, Rgb8, load_picture, resize_bilinear};
+use super::{Augmentation, MARGIN, Rgb8, load_image, resize_bilinear};
 use crate::{Error, Result};
 
 /// How batches are made.
@@ -14,17 +14,17 @@ use crate::{Error, Result};
 pub struct Loading {
     /// Side of the model's input in pixels, above 0.
     pub size: usize,
-    /// Pictures of each domain in a batch, above 0.
+    /// Images of each domain in a batch, above 0.
     pub batch: usize,
     /// The run's seed; order and augmentation are drawn from it.
     pub seed: u64,
-    /// Pixels to crop away from each resized picture, in all.
+    /// Pixels to crop away from each resized image, in all.
     pub margin: usize,
     /// Threads that make batches in the background, at least one.
     pub threads: usize,
     /// Batches made ahead, at least one.
     pub ahead: usize,
-    /// Bytes of memory for resized pictures that will be needed again.
+    /// Bytes of memory for resized images that will be needed again.
     pub cache_bytes: usize,
 }
 
@@ -38,18 +38,18 @@ impl Loading {
     }
 }
 
-/// The pictures of one training step, each side of shape [N, S, S, 3], in [-1, 1].
+/// The images of one training step, each side of shape [N, S, S, 3], in [-1, 1].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
     /// The step, counted from 1.
     pub step: u64,
-    /// Pictures of A.
+    /// Images of A.
     pub a: Vec<f32>,
-    /// Pictures of B.
+    /// Images of B.
     pub b: Vec<f32>,
-    /// File names of the pictures of A, below `trainA`.
+    /// File names of the images of A, below `trainA`.
     pub names_a: Vec<String>,
-    /// File names of the pictures of B, below `trainB`.
+    /// File names of the images of B, below `trainB`.
     pub names_b: Vec<String>,
 }
 
@@ -57,10 +57,10 @@ pub struct Batch {
 ///
 /// A and B are shuffled independently, epoch by epoch; the shorter side begins its next epoch
 /// earlier, and a batch that an epoch cannot fill goes on into the next: all batches are full.
-/// Step `t` of a run with batch size N takes the pictures `(t-1)*N .. t*N` of either side.
+/// Step `t` of a run with batch size N takes the images `(t-1)*N .. t*N` of either side.
 ///
-/// A picture that cannot be decoded is named in a warning, once, and in its place comes the next
-/// picture in the order of that epoch that can be. As the replacement depends on nothing but order
+/// An image that cannot be decoded is named in a warning, once, and in its place comes the next
+/// image in the order of that epoch that can be. As the replacement depends on nothing but order
 /// and files, all runs with one seed replace alike, resumed ones too. (The files must stay as
 /// they are. One that failed once is not tried again.)
 pub struct Loader {
@@ -72,15 +72,15 @@ pub struct Loader {
     trouble: Mutex<Trouble>,
 }
 
-/// Pictures resized to the model's side plus margin, by domain, picture and flip. (A flipped
-/// picture is flipped before resizing: rounding may make that another picture than after.)
+/// Images resized to the model's side plus margin, by domain, image and flip. (A flipped
+/// image is flipped before resizing: rounding may make that another image than after.)
 #[derive(Default)]
 struct Cache {
-    pictures: HashMap<(Domain, usize, bool), Arc<Rgb8>>,
+    images: HashMap<(Domain, usize, bool), Arc<Rgb8>>,
     bytes: usize,
 }
 
-/// Pictures that could not be decoded, and what of that was not told yet.
+/// Images that could not be decoded, and what of that was not told yet.
 #[derive(Default)]
 struct Trouble {
     unreadable: HashSet<(Domain, usize)>,
@@ -88,10 +88,10 @@ struct Trouble {
 }
 
 impl Loader {
-    /// A loader of the training pictures of `dataset`.
+    /// A loader of the training images of `dataset`.
     ///
     /// # Errors
-    /// If size or batch is 0 or one side has no pictures.
+    /// If size or batch is 0 or one side has no images.
     pub fn new(dataset: &Dataset, loading: Loading) -> Result<Self> {
         for (name, value) in [("size", loading.size), ("batch", loading.batch)] {
             if value == 0 {
@@ -99,8 +99,8 @@ impl Loader {
             }
         }
         for folder in [&dataset.train_a, &dataset.train_b] {
-            if folder.pictures.is_empty() {
-                return Err(Error::new(format!("no picture in {}", folder.path.display())));
+            if folder.images.is_empty() {
+                return Err(Error::new(format!("no image in {}", folder.path.display())));
             }
         }
         Ok(Self {
@@ -121,7 +121,7 @@ impl Loader {
     /// The batch of `step`, counted from 1 (0 is taken as 1).
     ///
     /// # Errors
-    /// If none of a side's pictures can be decoded.
+    /// If none of a side's images can be decoded.
     pub fn batch(&self, step: u64) -> Result<Batch> {
         let step = step.max(1);
         let (a, names_a) = self.side(Domain::A, step)?;
@@ -129,7 +129,7 @@ impl Loader {
         Ok(Batch { step, a, b, names_a, names_b })
     }
 
-    /// Warnings since the last call, a line for each picture that had to be skipped.
+    /// Warnings since the last call, a line for each image that had to be skipped.
     pub fn take_warnings(&self) -> Vec<String> {
         std::mem::take(&mut lock(&self.trouble).warnings)
     }
@@ -141,44 +141,44 @@ impl Loader {
         for place in 0..batch as u64 {
             let index = (step - 1).wrapping_mul(batch as u64).wrapping_add(place);
             let draw = Augmentation::draw(seed, domain, index, margin);
-            let (rgb, name) = self.picture(domain, index, draw.flip)?;
+            let (rgb, name) = self.image(domain, index, draw.flip)?;
             append_crop(&rgb, draw, size, &mut values);
             names.push(name);
         }
         Ok((values, names))
     }
 
-    /// The `index`-th picture of a side, or the next one that can be decoded.
-    fn picture(&self, domain: Domain, index: u64, flip: bool) -> Result<(Arc<Rgb8>, String)> {
+    /// The `index`-th image of a side, or the next one that can be decoded.
+    fn image(&self, domain: Domain, index: u64, flip: bool) -> Result<(Arc<Rgb8>, String)> {
         let folder = self.folder(domain);
-        let len = folder.pictures.len();
+        let len = folder.images.len();
         for skipped in 0..len {
-            let which = self.orders.picture(domain, len, index, skipped);
+            let which = self.orders.image(domain, len, index, skipped);
             if let Some(rgb) = self.prepared(domain, which, flip) {
-                return Ok((rgb, folder.pictures[which].name.clone()));
+                return Ok((rgb, folder.images[which].name.clone()));
             }
         }
-        Err(Error::new(format!("none of the {len} pictures in {} can be decoded", folder.path.display()))
+        Err(Error::new(format!("none of the {len} images in {} can be decoded", folder.path.display()))
             .hint("the warnings name what is wrong with each; replace the files"))
     }
 
-    /// One picture, flipped and resized, from the cache or the file; none if it is unreadable.
+    /// One image, flipped and resized, from the cache or the file; none if it is unreadable.
     fn prepared(&self, domain: Domain, which: usize, flip: bool) -> Option<Arc<Rgb8>> {
-        if let Some(rgb) = lock(&self.cache).pictures.get(&(domain, which, flip)) {
+        if let Some(rgb) = lock(&self.cache).images.get(&(domain, which, flip)) {
             return Some(Arc::clone(rgb));
         }
         if lock(&self.trouble).unreadable.contains(&(domain, which)) {
             return None;
         }
-        let picture = &self.folder(domain).pictures[which];
-        let rgb = match load_picture(&picture.path) {
+        let image = &self.folder(domain).images[which];
+        let rgb = match load_image(&image.path) {
             Ok(rgb) if flip => rgb.flipped(),
             Ok(rgb) => rgb,
             Err(error) => {
                 let mut trouble = lock(&self.trouble);
                 // Two threads may have tried it at once.
                 if trouble.unreadable.insert((domain, which)) {
-                    trouble.warnings.push(format!("skipping a picture: {}", error.message()));
+                    trouble.warnings.push(format!("skipping an image: {}", error.message()));
                 }
                 return None;
             }
@@ -187,10 +187,10 @@ impl Loader {
         let rgb = Arc::new(resize_bilinear(&rgb, side, side));
         let bytes = rgb.pixels().len();
         let mut cache = lock(&self.cache);
-        // When it is full it stays as it is: each picture comes once an epoch, so throwing one out
+        // When it is full it stays as it is: each image comes once an epoch, so throwing one out
         // for another gains nothing.
         if cache.bytes + bytes <= self.loading.cache_bytes
-            && cache.pictures.insert((domain, which, flip), Arc::clone(&rgb)).is_none()
+            && cache.images.insert((domain, which, flip), Arc::clone(&rgb)).is_none()
         {
             cache.bytes += bytes;
         }
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn every_epoch_shows_every_picture_once() {
+    fn every_epoch_shows_every_image_once() {
         let folder = tempfile::tempdir().unwrap();
         noise_set(folder.path(), 5, 3);
         let loader = open(&folder, loading());
@@ -279,7 +279,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         noise_set(folder.path(), 5, 3);
         let none = open(&folder, Loading { cache_bytes: 0, ..loading() });
-        // Room for three pictures, and for all.
+        // Room for three images, and for all.
         let some = open(&folder, Loading { cache_bytes: 22 * 22 * 3 * 3 + 5, ..loading() });
         let all = open(&folder, loading());
         for step in (1..20).chain(1..5) {
@@ -287,9 +287,9 @@ mod tests {
             assert_eq!(batch, some.batch(step).unwrap());
             assert_eq!(batch, all.batch(step).unwrap());
         }
-        assert_eq!(lock(&none.cache).pictures.len(), 0);
-        assert_eq!(lock(&some.cache).pictures.len(), 3);
-        assert_eq!(lock(&all.cache).pictures.len(), 16);
+        assert_eq!(lock(&none.cache).images.len(), 0);
+        assert_eq!(lock(&some.cache).images.len(), 3);
+        assert_eq!(lock(&all.cache).images.len(), 16);
         // What was read once is not read again.
         std::fs::remove_dir_all(folder.path().join("trainA")).unwrap();
         assert!(all.batch(30).is_ok());
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_readable_picture_stands_in_for_a_broken_one() {
+    fn the_next_readable_image_stands_in_for_a_broken_one() {
         let (folder, intact) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         noise_set(folder.path(), 5, 3);
         noise_set(intact.path(), 5, 3);
@@ -330,17 +330,17 @@ mod tests {
         assert_eq!(replaced, 8);
         let warnings = loader.take_warnings();
         assert_eq!(warnings.len(), 1, "{warnings:?}");
-        assert!(warnings[0].starts_with("skipping a picture: cannot read "), "{warnings:?}");
+        assert!(warnings[0].starts_with("skipping an image: cannot read "), "{warnings:?}");
         assert!(warnings[0].contains("002.png: "), "{warnings:?}");
         assert!(loader.take_warnings().is_empty());
-        // A resumed run replaces alike, though it has not met the broken picture before.
+        // A resumed run replaces alike, though it has not met the broken image before.
         for step in [7, 20, 13] {
             assert_eq!(open(&folder, loading()).batch(step).unwrap(), loader.batch(step).unwrap());
         }
     }
 
     #[test]
-    fn no_readable_picture_is_an_error() {
+    fn no_readable_image_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         noise_set(folder.path(), 2, 3);
         break_off(&folder, "trainA/000.png");
@@ -348,7 +348,7 @@ mod tests {
         let loader = open(&folder, loading());
         for step in [1, 2] {
             let message = loader.batch(step).unwrap_err().message().to_owned();
-            assert!(message.starts_with("none of the 2 pictures in "), "{message}");
+            assert!(message.starts_with("none of the 2 images in "), "{message}");
         }
         assert_eq!(loader.take_warnings().len(), 2);
     }
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_never_change_between_versions() {
+    fn images_never_change_between_versions() {
         let folder = tempfile::tempdir().unwrap();
         noise_set(folder.path(), 5, 3);
         let batch = open(&folder, loading()).batch(1).unwrap();

@@ -1,7 +1,7 @@
-//! Pictures: folders of them, decoding, resizing, augmentation, and batches made ahead of time.
+//! Images: folders of them, decoding, resizing, augmentation, and batches made ahead of time.
 //!
 //! A data set is a folder with `trainA` and `trainB` (and, if there are any, `testA` and
-//! `testB`), as in the official PyTorch release. [`Dataset::open`] finds the pictures,
+//! `testB`), as in the official PyTorch release. [`Dataset::open`] finds the images,
 //! [`Loader`] makes the batch of any step, [`Prefetcher`] makes batches in the background.
 //!
 //! **Invariant: a batch is a pure function** of the folder's contents, the seed and the step.
@@ -9,9 +9,9 @@
 //! and gets what an uninterrupted run would have got, and neither the number of threads nor the
 //! cache changes a byte. Three things make it so:
 //! - the order of epoch `e` is a permutation drawn from `(seed, domain, e)`, see [`permutation`];
-//! - flip and crop of the `k`-th picture of a domain are drawn from `(seed, domain, k)`, see
+//! - flip and crop of the `k`-th image of a domain are drawn from `(seed, domain, k)`, see
 //!   [`Augmentation`];
-//! - a picture that cannot be decoded is replaced by the next readable one in the order of its
+//! - an image that cannot be decoded is replaced by the next readable one in the order of its
 //!   epoch, see [`Loader`].
 //!
 //! Model tensors are `f32`, NHWC, RGB, in [-1, 1].
@@ -26,8 +26,8 @@ mod resize;
 mod rgb;
 
 pub use augment::{Augmentation, MARGIN, from_output, normalise, to_input};
-pub use decode::{MIN_SIDE, load_picture};
-pub use folder::{Dataset, EXTENSIONS, Folder, Picture, Skipped};
+pub use decode::{MIN_SIDE, load_image};
+pub use folder::{Dataset, EXTENSIONS, Folder, Image, Skipped};
 pub use loader::{Batch, Loader, Loading};
 pub use order::{Domain, permutation};
 pub use prefetch::Prefetcher;

@@ -1,4 +1,4 @@
-//! The order of pictures, and where all randomness of the data comes from.
+//! The order of images, and where all randomness of the data comes from.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,7 +33,7 @@ pub(super) fn below(rng: &mut ChaCha8Rng, bound: u64) -> u64 {
     ((u128::from(rng.next_u64()) * u128::from(bound)) >> 64) as u64
 }
 
-/// The order in which `domain` gives its `len` pictures in `epoch` (from 0), as indices.
+/// The order in which `domain` gives its `len` images in `epoch` (from 0), as indices.
 ///
 /// A pure function; every permutation is as likely (Fisher and Yates).
 pub fn permutation(seed: u64, domain: Domain, epoch: u64, len: usize) -> Vec<u32> {
@@ -59,9 +59,9 @@ impl Orders {
         Self { seed, recent: Mutex::default() }
     }
 
-    /// Which picture of `len` is the `index`-th (from 0) that `domain` gives. With `skipped` above
+    /// Which image of `len` is the `index`-th (from 0) that `domain` gives. With `skipped` above
     /// 0: the one that comes that many places later in the order of the same epoch, going round.
-    pub(super) fn picture(&self, domain: Domain, len: usize, index: u64, skipped: usize) -> usize {
+    pub(super) fn image(&self, domain: Domain, len: usize, index: u64, skipped: usize) -> usize {
         let (epoch, place) = (index / len as u64, (index % len as u64) as usize);
         let order = self.epoch(domain, len, epoch);
         order[(place + skipped) % len] as usize
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_epoch_has_every_picture_once() {
+    fn an_epoch_has_every_image_once() {
         for len in [1, 2, 3, 48, 1000] {
             for epoch in 0..5 {
                 let mut order = permutation(3, Domain::B, epoch, len);
@@ -130,9 +130,9 @@ mod tests {
         for index in 0..60 {
             let epoch = permutation(9, Domain::A, index / 7, 7);
             let place = (index % 7) as usize;
-            assert_eq!(orders.picture(Domain::A, 7, index, 0), epoch[place] as usize);
+            assert_eq!(orders.image(Domain::A, 7, index, 0), epoch[place] as usize);
             let next = epoch[(place + 3) % 7] as usize;
-            assert_eq!(orders.picture(Domain::A, 7, index, 3), next);
+            assert_eq!(orders.image(Domain::A, 7, index, 3), next);
         }
         assert!(orders.recent.lock().unwrap().len() <= 3);
     }

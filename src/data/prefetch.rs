@@ -12,7 +12,7 @@ use crate::{Error, Result};
 ///
 /// Each thread makes whole batches, whichever step is next; a [`Loader`]'s batches depend on the
 /// step alone, so how many threads there are changes only the speed. At most `ahead` batches wait.
-/// Dropping it ends the threads, after the picture they are at.
+/// Dropping it ends the threads, after the image they are at.
 pub struct Prefetcher {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -61,9 +61,9 @@ impl Prefetcher {
         for i in 0..threads {
             let shared = Arc::clone(&prefetcher.shared);
             let thread = std::thread::Builder::new()
-                .name(format!("pictures {i}"))
+                .name(format!("images {i}"))
                 .spawn(move || shared.work())
-                .map_err(|e| Error::new(format!("cannot start a thread for pictures: {e}")))?;
+                .map_err(|e| Error::new(format!("cannot start a thread for images: {e}")))?;
             prefetcher.threads.push(thread);
         }
         Ok(prefetcher)
@@ -86,7 +86,7 @@ impl Prefetcher {
         }
     }
 
-    /// Warnings since the last call, a line for each picture that had to be skipped.
+    /// Warnings since the last call, a line for each image that had to be skipped.
     pub fn take_warnings(&self) -> Vec<String> {
         self.shared.loader.take_warnings()
     }

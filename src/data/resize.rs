@@ -2,9 +2,9 @@
 //!
 //! The official data pipeline resizes with `PIL.Image.BILINEAR`: a triangle filter that widens
 //! when shrinking (so it antialiases), in fixed point, one direction after the other, with an
-//! 8-bit picture in between. Trained models depend on the look of their inputs, so this is
+//! 8-bit image in between. Trained models depend on the look of their inputs, so this is
 //! reproduced exactly, and the golden cases hold it. The crate `fast_image_resize` is modelled on
-//! the same code but keeps 16-bit coefficients: up to one grey level off in nine of ten pictures,
+//! the same code but keeps 16-bit coefficients: up to one grey level off in nine of ten images,
 //! which is why it is not used here.
 
 use super::Rgb8;
@@ -15,7 +15,7 @@ const PRECISION_BITS: u32 = 32 - 8 - 2;
 /// Resizes to `width` x `height`, ignoring the aspect; sides of 0 become 1.
 ///
 /// Equal in every bit to `resize((width, height), Image.BILINEAR)` of Pillow 13 for an RGB
-/// picture. Before Pillow 13 the columns always came first, so that a picture whose height shrinks
+/// image. Before Pillow 13 the columns always came first, so that an image whose height shrinks
 /// much more than its width came out differently, by one grey level at a few places.
 pub fn resize_bilinear(rgb: &Rgb8, width: usize, height: usize) -> Rgb8 {
     let (width, height) = (width.max(1), height.max(1));
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn equals_pillow_of_any_shape() {
-        // Made once with Pillow: sums of position-weighted bytes of the resized noise pictures.
+        // Made once with Pillow: sums of position-weighted bytes of the resized noise images.
         let check = |w, h, dw, dh| {
             let y = resize_bilinear(&noise(w, h, 1), dw, dh);
             let weighted = y.pixels().iter().zip(1u64..);
@@ -151,7 +151,7 @@ mod tests {
     ];
 
     #[test]
-    fn the_same_size_is_the_same_picture() {
+    fn the_same_size_is_the_same_image() {
         let p = noise(13, 7, 2);
         assert_eq!(resize_bilinear(&p, 13, 7), p);
     }

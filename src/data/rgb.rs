@@ -1,8 +1,8 @@
-//! The one picture type of the host side.
+//! The one image type of the host side.
 
 use crate::{Error, Result};
 
-/// A picture: rows from top to bottom, three bytes (red, green, blue) a pixel.
+/// An image: rows from top to bottom, three bytes (red, green, blue) a pixel.
 ///
 /// Neither side is ever 0, and `pixels().len()` is always `width * height * 3`.
 #[derive(Clone, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct Rgb8 {
 }
 
 impl Rgb8 {
-    /// A picture of `pixels`, `width * height * 3` bytes.
+    /// An image of `pixels`, `width * height * 3` bytes.
     ///
     /// # Errors
     /// If a side is 0 or the number of bytes is another.
@@ -21,14 +21,14 @@ impl Rgb8 {
         let bytes = width.checked_mul(height).and_then(|n| n.checked_mul(3));
         if width == 0 || height == 0 || bytes != Some(pixels.len()) {
             return Err(Error::new(format!(
-                "a picture of {width} x {height} pixels cannot have {} bytes",
+                "an image of {width} x {height} pixels cannot have {} bytes",
                 pixels.len()
             )));
         }
         Ok(Self { width, height, pixels })
     }
 
-    /// A picture of one colour; sides of 0 become 1.
+    /// An image of one colour; sides of 0 become 1.
     pub fn filled(width: usize, height: usize, colour: [u8; 3]) -> Self {
         let (width, height) = (width.max(1), height.max(1));
         Self { width, height, pixels: colour.repeat(width * height) }
@@ -54,7 +54,7 @@ impl Rgb8 {
         &self.pixels[y * self.width * 3..(y + 1) * self.width * 3]
     }
 
-    /// The picture mirrored left to right.
+    /// The image mirrored left to right.
     pub fn flipped(&self) -> Self {
         let mut pixels = Vec::with_capacity(self.pixels.len());
         for y in 0..self.height {
@@ -65,7 +65,7 @@ impl Rgb8 {
         Self { width: self.width, height: self.height, pixels }
     }
 
-    /// Copies `other` into this picture with its top left corner at (`x`, `y`); what would lie
+    /// Copies `other` into this image with its top left corner at (`x`, `y`); what would lie
     /// outside is left out.
     pub fn paste(&mut self, other: &Self, x: usize, y: usize) {
         let columns = other.width.min(self.width.saturating_sub(x));
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_picture_has_the_bytes_its_sides_ask_for() {
+    fn a_image_has_the_bytes_its_sides_ask_for() {
         assert!(Rgb8::new(2, 1, vec![0; 6]).is_ok());
         assert!(Rgb8::new(2, 1, vec![0; 5]).is_err());
         assert!(Rgb8::new(0, 0, vec![]).is_err());

@@ -1,4 +1,4 @@
-//! What several tests of pictures need.
+//! What several tests of images need.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use safetensors::{Dtype, SafeTensors};
 
 use super::Rgb8;
 
-/// A picture of noise that any language can make again: a linear congruential generator.
+/// An image of noise that any language can make again: a linear congruential generator.
 pub fn noise(width: usize, height: usize, seed: u32) -> Rgb8 {
     let mut state = seed;
     let bytes = (0..width * height * 3).map(|_| {
@@ -16,7 +16,7 @@ pub fn noise(width: usize, height: usize, seed: u32) -> Rgb8 {
     Rgb8::new(width, height, bytes.collect()).unwrap()
 }
 
-/// Writes a picture; its extension tells the format.
+/// Writes an image; its extension tells the format.
 pub fn save(path: &Path, rgb: &Rgb8) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let (width, height) = (rgb.width() as u32, rgb.height() as u32);
@@ -24,7 +24,7 @@ pub fn save(path: &Path, rgb: &Rgb8) {
     image::save_buffer(path, rgb.pixels(), width, height, colour).unwrap();
 }
 
-/// A data set of noise: `a` and `b` pictures of 20 x 17 pixels, `000.png` and so on.
+/// A data set of noise: `a` and `b` images of 20 x 17 pixels, `000.png` and so on.
 pub fn noise_set(root: &Path, a: usize, b: usize) {
     for (part, count, seed) in [("trainA", a, 100), ("trainB", b, 200)] {
         for i in 0..count {

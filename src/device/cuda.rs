@@ -410,7 +410,7 @@ impl Cuda {
             self.ordinal,
             self.name
         ))
-        .hint("take another rung of the norm, such as vectorised or network"))
+        .hint("take another variant of the norm, such as vectorised or network"))
     }
 
     /// The launch as the driver takes it.

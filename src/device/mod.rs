@@ -17,7 +17,7 @@ pub const BUFFER_ALIGN: u64 = 256;
 
 /// Most blocks of a cooperative launch: the multiprocessors of the smallest GPU such launches are made for, an
 /// A100. It does not follow from the GPU at hand, so that a program is the same everywhere.
-pub const RESIDENT_BLOCKS: u32 = 108;
+pub const MAX_COOPERATIVE_BLOCKS: u32 = 108;
 
 /// Which of a program's two allocations a buffer lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -91,7 +91,7 @@ pub struct Launch {
     /// Floating-point operations, two per multiply-add.
     pub flops: u64,
     /// Whether all its blocks must be resident at once, because they wait for each other. At most
-    /// [`RESIDENT_BLOCKS`], one on a multiprocessor.
+    /// [`MAX_COOPERATIVE_BLOCKS`], one on a multiprocessor.
     pub cooperative: bool,
 }
 
@@ -145,9 +145,9 @@ impl Launch {
             return fail(format!("grid {:?} is empty or too large", self.grid));
         }
         let blocks = self.blocks();
-        if self.cooperative && blocks > u64::from(RESIDENT_BLOCKS) {
+        if self.cooperative && blocks > u64::from(MAX_COOPERATIVE_BLOCKS) {
             return fail(format!(
-                "{blocks} blocks that wait for each other, but at most {RESIDENT_BLOCKS} are sure to be resident"
+                "{blocks} blocks that wait for each other, but at most {MAX_COOPERATIVE_BLOCKS} are sure to be resident"
             ));
         }
         Ok(())

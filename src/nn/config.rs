@@ -8,7 +8,7 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Side of the square training pictures, pixels.
+    /// Side of the square training images, pixels.
     pub img_size: usize,
     /// Base width: channels of the first convolution.
     pub ch: usize,
@@ -18,7 +18,7 @@ pub struct Config {
     pub light: bool,
     /// Discriminator depth: n_dis + 1 layers in the global pair, n_dis - 1 in the local pair.
     pub n_dis: usize,
-    /// Colour channels of a picture. Files are read as RGB, so runs have 3; recordings may have others.
+    /// Colour channels of an image. Files are read as RGB, so runs have 3; recordings may have others.
     pub img_ch: usize,
     /// Iterations of the whole run; the learning rate falls over the second half.
     pub iterations: u64,
@@ -89,19 +89,19 @@ impl Config {
         (3usize << (self.layers_global() - 2)).next_multiple_of(4).max(8)
     }
 
-    /// The official depth of the discriminators, or the deepest that pictures of a size allow.
+    /// The official depth of the discriminators, or the deepest that images of a size allow.
     pub fn deepest_n_dis(img_size: usize) -> usize {
         Self::deepest_below(Self::default().n_dis + 1, img_size).unwrap_or(2)
     }
 
-    /// The deepest discriminators below a depth that pictures of a size allow, if any do.
+    /// The deepest discriminators below a depth that images of a size allow, if any do.
     fn deepest_below(n_dis: usize, img_size: usize) -> Option<usize> {
         let fits = |&n_dis: &usize| Self { n_dis, ..Self::default() }.min_img_size() <= img_size;
         (2..n_dis).rev().find(fits)
     }
 
-    /// Values of one training picture.
-    pub fn picture_len(&self) -> usize {
+    /// Values of one training image.
+    pub fn image_len(&self) -> usize {
         self.img_size.pow(2) * self.img_ch
     }
 
@@ -144,14 +144,14 @@ impl Config {
         if self.img_ch == 0 || self.img_ch > 64 {
             return fail(
                 format!("{} colour channels are out of range", self.img_ch),
-                "pictures have 1 to 64, and files of pictures are read as RGB: 3".into(),
+                "images have 1 to 64, and files of images are read as RGB: 3".into(),
             );
         }
         if !self.img_size.is_multiple_of(4) {
             let near = self.img_size.next_multiple_of(4).max(self.min_img_size());
             return fail(
                 format!("--size {} is not a multiple of 4", self.img_size),
-                format!("the generator halves the picture twice; try --size {near}"),
+                format!("the generator halves the image twice; try --size {near}"),
             );
         }
         if self.img_size < self.min_img_size() {

@@ -6,7 +6,7 @@ use crate::tape::{Activation, Affine, Tape, Value};
 /// What a generator pass leaves.
 #[derive(Clone, Debug)]
 pub struct GeneratorOutput {
-    /// Pictures in [-1, 1], `[D, N, S, S, 3]`.
+    /// Images in [-1, 1], `[D, N, S, S, 3]`.
     pub image: Value,
     /// CAM logits `[D, N, 1, 1, 2]`.
     pub cam_logit: Value,

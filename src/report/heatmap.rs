@@ -32,7 +32,7 @@ const fn ramp(rising: i32, falling: i32) -> u8 {
     }
 }
 
-/// Paints an attention map of shape [`height`, `width`] as a picture of `size` x `size` pixels:
+/// Paints an attention map of shape [`height`, `width`] as an image of `size` x `size` pixels:
 /// blue where it is least, red where it is most.
 ///
 /// [`grey_map`], then [`resize_grey`], then [`JET`], as in the official release (`cam`, utils.py).
@@ -78,7 +78,7 @@ pub fn resize_grey(
         return Err(Error::new(format!("a map of {len} values is not {width} x {height}")));
     }
     if to_width == 0 || to_height == 0 {
-        return Err(Error::new(format!("a picture cannot have {to_width} x {to_height} pixels")));
+        return Err(Error::new(format!("an image cannot have {to_width} x {to_height} pixels")));
     }
     let columns = taps(width, to_width, true);
     // Rows of the input stretched to the new width, still with 11 bits after the point.
@@ -133,11 +133,11 @@ fn taps(from: usize, to: usize, clamp: bool) -> Vec<Taps> {
         .collect()
 }
 
-/// Lays a heatmap over a picture: `alpha` (0 to 1) of the heatmap, the rest of the picture.
+/// Lays a heatmap over an image: `alpha` (0 to 1) of the heatmap, the rest of the image.
 ///
-/// The heatmap is resized to the picture.
-pub fn overlay(picture: &Rgb8, heatmap: &Rgb8, alpha: f32) -> Rgb8 {
-    let (width, height) = (picture.width(), picture.height());
+/// The heatmap is resized to the image.
+pub fn overlay(image: &Rgb8, heatmap: &Rgb8, alpha: f32) -> Rgb8 {
+    let (width, height) = (image.width(), image.height());
     let heatmap = resize_bilinear(heatmap, width, height);
     // What is no number becomes 0.
     let alpha = if alpha > 0.0 { alpha.min(1.0) } else { 0.0 };
@@ -145,8 +145,8 @@ pub fn overlay(picture: &Rgb8, heatmap: &Rgb8, alpha: f32) -> Rgb8 {
         let (p, h) = (f32::from(p), f32::from(h));
         (p + (h - p) * alpha).round() as u8
     };
-    let pixels = picture.pixels().iter().zip(heatmap.pixels()).map(mix).collect();
-    Rgb8::new(width, height, pixels).expect("as many bytes as the picture")
+    let pixels = image.pixels().iter().zip(heatmap.pixels()).map(mix).collect();
+    Rgb8::new(width, height, pixels).expect("as many bytes as the image")
 }
 
 #[cfg(test)]
@@ -155,7 +155,7 @@ mod tests {
     use crate::data::testing::{golden_bytes, golden_f32, noise};
 
     #[test]
-    fn equals_the_official_pictures_bit_for_bit() {
+    fn equals_the_official_images_bit_for_bit() {
         for case in ["46_heatmap", "47_heatmap"] {
             let (shape, x) = golden_f32(&format!("{case}/x"));
             let (height, width) = (shape[1], shape[2]);
@@ -215,10 +215,10 @@ mod tests {
 
     #[test]
     fn an_overlay_mixes() {
-        let (picture, heat) = (Rgb8::filled(6, 4, [100, 0, 255]), Rgb8::filled(2, 2, [200, 10, 0]));
-        assert_eq!(overlay(&picture, &heat, 0.25), Rgb8::filled(6, 4, [125, 3, 191]));
-        assert_eq!(overlay(&picture, &heat, 0.0), picture);
-        assert_eq!(overlay(&picture, &heat, f32::NAN), picture);
-        assert_eq!(overlay(&picture, &heat, 7.0), Rgb8::filled(6, 4, [200, 10, 0]));
+        let (image, heat) = (Rgb8::filled(6, 4, [100, 0, 255]), Rgb8::filled(2, 2, [200, 10, 0]));
+        assert_eq!(overlay(&image, &heat, 0.25), Rgb8::filled(6, 4, [125, 3, 191]));
+        assert_eq!(overlay(&image, &heat, 0.0), image);
+        assert_eq!(overlay(&image, &heat, f32::NAN), image);
+        assert_eq!(overlay(&image, &heat, 7.0), Rgb8::filled(6, 4, [200, 10, 0]));
     }
 }

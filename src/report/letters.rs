@@ -1,4 +1,4 @@
-//! The few letters that sample sheets are labelled with, five by seven dots each.
+//! The few letters that sample grids are labelled with, five by seven dots each.
 
 use crate::data::Rgb8;
 
@@ -26,12 +26,12 @@ fn rows(letter: char) -> [u8; 7] {
 }
 
 /// Writes black letters with the top left corner at (`x`, `y`), a dot being `scale` pixels wide.
-pub(super) fn write(picture: &mut Rgb8, text: &str, x: usize, y: usize, scale: usize) {
+pub(super) fn write(image: &mut Rgb8, text: &str, x: usize, y: usize, scale: usize) {
     let dot = Rgb8::filled(scale, scale, [0; 3]);
     for (i, letter) in text.chars().enumerate() {
         for (row, bits) in rows(letter).into_iter().enumerate() {
             for column in (0..5).filter(|column| bits >> (4 - column) & 1 == 1) {
-                picture.paste(&dot, x + (i * ADVANCE + column) * scale, y + row * scale);
+                image.paste(&dot, x + (i * ADVANCE + column) * scale, y + row * scale);
             }
         }
     }

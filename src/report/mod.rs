@@ -1,14 +1,14 @@
-//! What a person sees of a run: heatmaps, sample sheets, the progress line, the table of losses.
+//! What a person sees of a run: heatmaps, sample grids, the progress line, the table of losses.
 
 mod heatmap;
 mod letters;
 mod losses;
 mod progress;
-mod sheet;
+mod sample_grid;
 mod write;
 
 pub use heatmap::{JET, grey_map, heatmap, overlay, resize_grey};
 pub use losses::LossTable;
 pub use progress::{Progress, duration};
-pub use sheet::{Column, Half, column, sheet};
+pub use sample_grid::{Column, Half, column, sample_grid};
 pub use write::{save_png, write_whole};

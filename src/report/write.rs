@@ -9,7 +9,7 @@ use image::{ExtendedColorType, ImageEncoder};
 use crate::data::{Rgb8, io_reason};
 use crate::{Error, Result};
 
-/// Writes a picture as PNG, see [`write_whole`].
+/// Writes an image as PNG, see [`write_whole`].
 ///
 /// # Errors
 /// If the file cannot be written; the error names it.
@@ -60,20 +60,20 @@ pub(super) fn cannot_write(path: &Path, e: &std::io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::load_picture;
+    use crate::data::load_image;
 
     fn entries(path: &Path) -> usize {
         std::fs::read_dir(path).unwrap().count()
     }
 
     #[test]
-    fn a_written_picture_is_read_back_and_replaced() {
+    fn a_written_image_is_read_back_and_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.png");
         for colour in [[1, 2, 3], [200, 100, 0]] {
             let rgb = Rgb8::filled(5, 4, colour);
             save_png(&path, &rgb).unwrap();
-            assert_eq!(load_picture(&path).unwrap(), rgb);
+            assert_eq!(load_image(&path).unwrap(), rgb);
         }
         assert_eq!(entries(folder.path()), 1);
     }

@@ -1,4 +1,4 @@
-//! The pages of many kernels and the index that leads to them, with the ladders compared rung by rung.
+//! The pages of many kernels and the index that leads to them, with the ladders compared variant by variant.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::counts::KernelRecord;
 use super::gpus::{self, Gpu};
-use super::ladder::{Ladder, Rung};
+use super::ladder::{Ladder, Variant};
 use super::listing::Line;
 use super::page::{self, Dot, Page};
 use super::profile::Totals;
@@ -85,8 +85,8 @@ pub fn write(
     let none: Vec<KernelRecord> = wanted.iter().map(|k| KernelRecord::new(k)).collect();
     for (i, kernel) in wanted.iter().enumerate() {
         let in_step = record.kernels.iter().find(|r| r.kernel.name == kernel.name);
-        let rung = ladders.iter().chain(variants).flat_map(|l| l.rungs.iter().map(move |r| (l, r)));
-        let in_ladder = rung.into_iter().find_map(|(l, r)| {
+        let variant = ladders.iter().chain(variants).flat_map(|l| l.variants.iter().map(move |r| (l, r)));
+        let in_ladder = variant.into_iter().find_map(|(l, r)| {
             let found = r.record.kernels.iter().find(|k| k.kernel.name == kernel.name)?;
             Some((found, format!("the ladder's case, {}", l.case)))
         });
@@ -195,7 +195,7 @@ fn atlas(
         );
     }
     body += "</section></div>\n";
-    for ladder in ladders.iter().filter(|l| !l.rungs.is_empty()) {
+    for ladder in ladders.iter().filter(|l| !l.variants.is_empty()) {
         body += &ladder_section(ladder, wanted, gpu);
     }
     body += &kernels_section(record, wanted);
@@ -210,7 +210,7 @@ fn atlas(
 fn ladder_section(ladder: &Ladder, wanted: &[&'static Kernel], gpu: &Gpu) -> String {
     let mut out = format!(
         "<h2 class=\"section\">The ladder of {}</h2><p class=\"dim\">{}: {}. Predicted times are for {}.</p>\
-         <section class=\"card\"><div class=\"wrap\"><table><thead><tr><th>rung</th><th class=n>launches</th>\
+         <section class=\"card\"><div class=\"wrap\"><table><thead><tr><th>variant</th><th class=n>launches</th>\
          <th class=n>bytes moved, of the least</th><th class=n>instructions</th><th class=n>predicted</th><th class=n>FLOP</th>\
          <th class=n>coalesced</th><th class=n>conflicts</th><th class=n>registers</th></tr></thead><tbody>",
         text::escape(&ladder.name),
@@ -218,15 +218,16 @@ fn ladder_section(ladder: &Ladder, wanted: &[&'static Kernel], gpu: &Gpu) -> Str
         text::escape(&ladder.case),
         gpu.name
     );
-    let figures = |r: &Rung| -> [f64; 3] {
+    let figures = |r: &Variant| -> [f64; 3] {
         let c = r.record.counts();
         let predicted = |k: &KernelRecord| gpu.predicted_ms(k.counts().flops, k.min_bytes(), k.uses_matrix());
         [c.moved_bytes() as f64, c.instructions as f64, r.record.kernels.iter().map(predicted).sum()]
     };
-    let most = ladder.rungs.iter().map(figures).fold([0.0f64; 3], |m, f| [0, 1, 2].map(|i| m[i].max(f[i])));
-    for rung in &ladder.rungs {
-        let (c, values) = (rung.record.counts(), figures(rung));
-        let kernels = &rung.record.kernels;
+    let most =
+        ladder.variants.iter().map(figures).fold([0.0f64; 3], |m, f| [0, 1, 2].map(|i| m[i].max(f[i])));
+    for variant in &ladder.variants {
+        let (c, values) = (variant.record.counts(), figures(variant));
+        let kernels = &variant.record.kernels;
         let registers = kernels
             .iter()
             .filter_map(|k| table::resources_for(k.kernel, gpu.arch))
@@ -246,20 +247,20 @@ fn ladder_section(ladder: &Ladder, wanted: &[&'static Kernel], gpu: &Gpu) -> Str
         let cell = |i: usize, text: String| {
             let share = values[i] / most[i].max(1e-30);
             format!(
-                "<td class=\"n rung\">{text}<br><span class=\"bar heat\" style=\"--v:{share:.3}\"><span></span></span></td>"
+                "<td class=\"n variant\">{text}<br><span class=\"bar heat\" style=\"--v:{share:.3}\"><span></span></span></td>"
             )
         };
         _ = write!(
             out,
             "<tr><td><b>{}</b><div class=\"dim\">{}</div><details><summary>{} kernels</summary>{}</details></td><td class=n>{}</td>",
-            text::escape(&rung.name),
-            text::escape(&rung.lesson),
+            text::escape(&variant.name),
+            text::escape(&variant.lesson),
             links.len(),
             links.join("<br>"),
-            rung.record.program.launches.len(),
+            variant.record.program.launches.len(),
         );
         let bytes = text::bytes(c.moved_bytes());
-        out += &cell(0, format!("{bytes}B, {}", text::times(c.moved_bytes(), rung.least_bytes)));
+        out += &cell(0, format!("{bytes}B, {}", text::times(c.moved_bytes(), variant.least_bytes)));
         out += &cell(1, text::short(c.instructions));
         out += &cell(2, text::time_ms(values[2]));
         _ = write!(

@@ -33,15 +33,14 @@ pub struct KernelsArgs {
 /// make another network than the official one without being asked to.
 pub fn depth_note(size: usize, n_dis: Option<usize>) -> Option<String> {
     let (deepest, official) = (Config::deepest_n_dis(size), Config::default().n_dis);
-    (n_dis.is_none() && deepest != official).then(|| {
-        format!("--n-dis {deepest}: the official {official} needs pictures larger than {size} pixels")
-    })
+    (n_dis.is_none() && deepest != official)
+        .then(|| format!("--n-dis {deepest}: the official {official} needs images larger than {size} pixels"))
 }
 
 /// The networks of a step that is run for its counts.
 #[derive(Args, Clone, Debug)]
 pub struct StepArgs {
-    /// Side of the pictures, pixels
+    /// Side of the images, pixels
     #[arg(long, default_value_t = 64, value_name = "PIXELS")]
     pub size: usize,
     /// Light mode
@@ -56,10 +55,10 @@ pub struct StepArgs {
     /// Depth of the discriminators; 6 if not given, or what the size allows
     #[arg(long, value_name = "LAYERS")]
     pub n_dis: Option<usize>,
-    /// Pictures of each domain
-    #[arg(long, default_value_t = 1, value_name = "PICTURES")]
+    /// Images of each domain
+    #[arg(long, default_value_t = 1, value_name = "IMAGES")]
     pub batch_size: usize,
-    /// Seed of weights and pictures
+    /// Seed of weights and images
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// How norms are computed: fused, composed, elementary
@@ -88,13 +87,13 @@ impl StepArgs {
         };
         cfg.check()?;
         if self.batch_size == 0 {
-            return Err(Error::new("--batch-size 0 is no batch").hint("give at least one picture"));
+            return Err(Error::new("--batch-size 0 is no batch").hint("give at least one image"));
         }
         Ok(Step { cfg, batch: self.batch_size, seed: self.seed, norm: self.norm })
     }
 }
 
-/// Run one training step on random weights and pictures, and tell what each kernel did
+/// Run one training step on random weights and images, and tell what each kernel did
 ///
 /// The emulator counts instructions, bytes, FLOPs, bank conflicts and divergence; a GPU is timed.
 #[derive(Args, Clone, Debug)]
@@ -246,7 +245,7 @@ pub fn study(args: &StudyArgs) -> Result<()> {
     let index = wanted.len() > 1;
     let ladders = if index || !wanted.iter().all(|k| launched(k)) { ladder::all()? } else { Vec::new() };
     let known = |k: &Kernel| {
-        let runs = ladders.iter().flat_map(|l| &l.rungs).flat_map(|r| &r.record.kernels);
+        let runs = ladders.iter().flat_map(|l| &l.variants).flat_map(|r| &r.record.kernels);
         launched(k) || runs.into_iter().any(|r| r.kernel.name == k.name)
     };
     let variants = if wanted.iter().all(|k| known(k)) { Vec::new() } else { ladder::variants()? };

@@ -1,4 +1,4 @@
-//! The ladders of AdaLIN and of convolution: the same work by every rung, counted.
+//! The ladders of AdaLIN and of convolution: the same work by every variant, counted.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use crate::bench::adalin::case::{Case, Inputs, Kind, Part};
 use crate::device::{Device, Program, Space};
 use crate::kernels;
 use crate::tape::{
-    Activation, ConvRung, LowerOptions, NormRung, Seed, StateLayout, StateView, Tape, plan_with,
+    Activation, ConvVariant, LowerOptions, NormVariant, Seed, StateLayout, StateView, Tape, plan_with,
 };
 use crate::tensor::{DType, Shape};
 
-/// One operation on every rung.
+/// One operation on every variant.
 #[derive(Clone, Debug)]
 pub struct Ladder {
     /// What is computed: `AdaLIN`.
@@ -26,12 +26,12 @@ pub struct Ladder {
     /// The sizes, in words.
     pub case: String,
     /// From the plainest to the most refined.
-    pub rungs: Vec<Rung>,
+    pub variants: Vec<Variant>,
 }
 
 /// One way to compute it.
 #[derive(Clone, Debug)]
-pub struct Rung {
+pub struct Variant {
     /// For people: the file's name.
     pub name: String,
     /// What its header says first.
@@ -42,12 +42,12 @@ pub struct Rung {
     pub record: Record,
 }
 
-/// The ladders with all their rungs, run on the emulator.
+/// The ladders with all their variants, run on the emulator.
 ///
 /// # Errors
 /// When a kernel is faulty.
 pub fn all() -> Result<Vec<Ladder>> {
-    Ok(vec![adalin(DType::F32, 64)?, convolution(64, 64, &[ConvRung::Direct, ConvRung::ImplicitGemm])?])
+    Ok(vec![adalin(DType::F32, 64)?, convolution(64, 64, &[ConvVariant::Direct, ConvVariant::ImplicitGemm])?])
 }
 
 /// The same for element types and channel numbers that neither the ladders nor a training step have: runs
@@ -57,7 +57,8 @@ pub fn all() -> Result<Vec<Ladder>> {
 /// When a kernel is faulty.
 pub fn variants() -> Result<Vec<Ladder>> {
     let odd = 37;
-    let mut out = vec![convolution(6, 10, &[ConvRung::Direct])?, convolution(8, 10, &[ConvRung::Direct])?];
+    let mut out =
+        vec![convolution(6, 10, &[ConvVariant::Direct])?, convolution(8, 10, &[ConvVariant::Direct])?];
     out.push(adalin(DType::F32, odd)?);
     for dtype in [DType::F16, DType::Bf16] {
         out.push(adalin(dtype, 64)?);
@@ -72,10 +73,10 @@ pub fn variants() -> Result<Vec<Ladder>> {
 /// When a kernel is faulty.
 pub fn adalin(dtype: DType, c: usize) -> Result<Ladder> {
     let shape = Shape::new(2, 1, 32, 32, c);
-    let mut rungs = Vec::new();
-    for (i, rung) in NormRung::ALL.into_iter().enumerate() {
-        let mut case = Case::new(Kind::AdaLin, rung, dtype, shape);
-        if rung == NormRung::Network {
+    let mut variants = Vec::new();
+    for (i, variant) in NormVariant::ALL.into_iter().enumerate() {
+        let mut case = Case::new(Kind::AdaLin, variant, dtype, shape);
+        if variant == NormVariant::Network {
             case.padded = Some((1, 1));
         }
         let built = case.build()?;
@@ -86,9 +87,9 @@ pub fn adalin(dtype: DType, c: usize) -> Result<Ladder> {
         let program = built.program(Part::Both, 1, 1);
         let prepared = emulator.prepare(Arc::new(program.clone()), state, arena)?;
         emulator.run(prepared)?;
-        let file = format!("adalin/{}_{}.cu", i + 1, rung.name());
-        rungs.push(Rung {
-            name: format!("{} {}", i + 1, rung.name()),
+        let file = format!("adalin/{}_{}.cu", i + 1, variant.name());
+        variants.push(Variant {
+            name: format!("{} {}", i + 1, variant.name()),
             lesson: lesson(&file),
             least_bytes: case.least_forward() + case.least_backward(),
             record: Record::counted(&emulator, prepared, program),
@@ -96,12 +97,12 @@ pub fn adalin(dtype: DType, c: usize) -> Result<Ladder> {
     }
     Ok(Ladder {
         name: "AdaLIN".into(),
-        what: "forward and backward; rung 5 also writes its output padded, as the network needs it".into(),
+        what: "forward and backward; variant 5 also writes its output padded, as the network needs it".into(),
         case: format!(
             "2 images of 32 x 32 pixels, {c} channels, {}",
             crate::bench::adalin::case::dtype_name(dtype)
         ),
-        rungs,
+        variants,
     })
 }
 
@@ -109,17 +110,17 @@ pub fn adalin(dtype: DType, c: usize) -> Result<Ladder> {
 ///
 /// # Errors
 /// When a kernel is faulty.
-pub fn convolution(ci: usize, co: usize, wanted: &[ConvRung]) -> Result<Ladder> {
+pub fn convolution(ci: usize, co: usize, wanted: &[ConvVariant]) -> Result<Ladder> {
     let (inp, weight, out) =
         (Shape::new(2, 1, 18, 18, ci), Shape::new(2, 3, 3, ci, co), Shape::new(2, 1, 16, 16, co));
-    let mut rungs = Vec::new();
-    for (i, (name, file, rung)) in [
-        ("direct", "conv/1_direct.cu", ConvRung::Direct),
-        ("implicit GEMM", "conv/2_implicit_gemm.cu", ConvRung::ImplicitGemm),
+    let mut variants = Vec::new();
+    for (i, (name, file, variant)) in [
+        ("direct", "conv/1_direct.cu", ConvVariant::Direct),
+        ("implicit GEMM", "conv/2_implicit_gemm.cu", ConvVariant::ImplicitGemm),
     ]
     .into_iter()
     .enumerate()
-    .filter(|(_, (_, _, rung))| wanted.contains(rung))
+    .filter(|(_, (_, _, variant))| wanted.contains(variant))
     {
         let mut layout = StateLayout::default();
         let mut tape = Tape::new();
@@ -132,11 +133,11 @@ pub fn convolution(ci: usize, co: usize, wanted: &[ConvRung]) -> Result<Ladder> 
         let y = tape.conv("y", x, w, None, None, 1, Activation::None);
         tape.keep(y);
         tape.backward(&[Seed::Upstream(y, dout)], &[(x, dx), (w, dw)]);
-        let options = LowerOptions { conv: rung, ..LowerOptions::default() };
+        let options = LowerOptions { conv: variant, ..LowerOptions::default() };
         let program = plan_with("convolution", &tape, &layout, options)?.program;
         let least = 4 * (3 * inp.len() + 3 * weight.len() + 3 * out.len()) as u64;
         let record = run_on_random(program)?;
-        rungs.push(Rung {
+        variants.push(Variant {
             name: format!("{} {name}", i + 1),
             lesson: lesson(file),
             least_bytes: least,
@@ -147,7 +148,7 @@ pub fn convolution(ci: usize, co: usize, wanted: &[ConvRung]) -> Result<Ladder> 
         name: "convolution".into(),
         what: "forward, input gradient and weight gradient".into(),
         case: format!("2 images of 16 x 16 pixels, 3 x 3 taps, {ci} to {co} channels, f32"),
-        rungs,
+        variants,
     })
 }
 
@@ -172,9 +173,9 @@ fn lesson(file: &str) -> String {
     let lines: Vec<&str> = source.lines().map_while(|l| l.strip_prefix("//")).map(str::trim).collect();
     let first: Vec<&str> = lines.iter().take_while(|l| !l.is_empty()).copied().collect();
     let mut out = text::first_sentence(&first.join("\n"));
-    // `Rung 3: …` and `Convolution, rung 2: …`
+    // `Variant 3: …` and `Convolution, variant 2: …`
     if let Some((head, rest)) = out.split_once(": ")
-        && head.to_lowercase().contains("rung")
+        && head.to_lowercase().contains("variant")
     {
         out = rest.to_owned();
     }

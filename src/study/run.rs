@@ -1,4 +1,4 @@
-//! Running a program to see what it does: a whole training step of random weights and pictures.
+//! Running a program to see what it does: a whole training step of random weights and images.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -84,9 +84,9 @@ impl<D: Device> Device for Shared<D> {
 pub struct Step {
     /// The networks.
     pub cfg: Config,
-    /// Pictures of each domain.
+    /// Images of each domain.
     pub batch: usize,
-    /// Of weights and pictures.
+    /// Of weights and images.
     pub seed: u64,
     /// How norms are computed.
     pub norm: Norms,
@@ -228,8 +228,8 @@ fn run_on<D: Device + 'static>(step: &Step, device: &Shared<D>) -> Result<(Progr
     trainer.initialise(step.seed)?;
     let mut rng = ChaCha8Rng::seed_from_u64(step.seed ^ 0x7069_6374_7572_6573);
     let len = step.batch * step.cfg.img_size * step.cfg.img_size * 3;
-    let mut pictures = || -> Vec<f32> { (0..len).map(|_| rng.random_range(-1.0f32..1.0)).collect() };
-    let (a, b) = (pictures(), pictures());
+    let mut images = || -> Vec<f32> { (0..len).map(|_| rng.random_range(-1.0f32..1.0)).collect() };
+    let (a, b) = (images(), images());
     trainer.step(1, &a, &b)?;
     trainer.losses()?;
     // The trainer's step is the first program it prepares.

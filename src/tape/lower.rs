@@ -7,7 +7,7 @@ mod conv;
 
 use std::collections::{HashMap, HashSet};
 
-use super::norm::{self, NormRung, Norms};
+use super::norm::{self, NormVariant, Norms};
 use super::{Activation, Affine, LossKind, Op, Place, Spectral, StateLayout, Tape, Value};
 use crate::device::{Arg, Buffer, BufferRef, Launch, Space};
 use crate::kernels;
@@ -28,22 +28,22 @@ pub(super) struct Lowered {
 /// Choices of kernel variants; the default picks by shape.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LowerOptions {
-    /// Which rung of the convolutions.
-    pub conv: ConvRung,
-    /// Which rung of the norms.
-    pub norm: NormRung,
+    /// Which variant of the convolutions.
+    pub conv: ConvVariant,
+    /// Which variant of the norms.
+    pub norm: NormVariant,
 }
 
 impl From<Norms> for LowerOptions {
     /// The default, with the norms chosen.
     fn from(norms: Norms) -> Self {
-        Self { norm: norms.rung(), ..Self::default() }
+        Self { norm: norms.variant(), ..Self::default() }
     }
 }
 
-/// A rung of `kernels/conv`.
+/// A variant of `kernels/conv`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ConvRung {
+pub enum ConvVariant {
     /// The implicit GEMM where its tiles are well filled, else direct.
     #[default]
     Auto,
@@ -84,7 +84,7 @@ pub(super) fn lower(
         pads: HashMap::new(),
         label: String::new(),
     };
-    if options.norm == NormRung::Network {
+    if options.norm == NormVariant::Network {
         l.pads = pads_behind_norms(tape, ops);
     }
     for &i in ops {
@@ -394,8 +394,8 @@ impl Lowering<'_> {
                     layer_stats: self.maybe(layer_stats),
                     padded,
                 };
-                let rung = self.options.norm;
-                let saved = norm::forward(self, &layer, rung, &io)?;
+                let variant = self.options.norm;
+                let saved = norm::forward(self, &layer, variant, &io)?;
                 self.norms.insert(stats, saved);
                 Ok(())
             }
@@ -423,8 +423,8 @@ impl Lowering<'_> {
                 };
                 let saved = self.norms.get(&stats).cloned();
                 let saved = saved.ok_or_else(|| Error::new(format!("{}: no forward pass", self.label)))?;
-                let rung = self.options.norm;
-                norm::backward(self, &layer, rung, &io, &saved)
+                let variant = self.options.norm;
+                norm::backward(self, &layer, variant, &io, &saved)
             }
             Op::Pool { inp, average, maximum } => {
                 self.label("pool", average);

@@ -8,8 +8,8 @@ mod op;
 pub mod plan;
 
 pub use grad::{Gradients, Seed};
-pub use lower::{ConvRung, LowerOptions};
-pub use norm::{NormRung, Norms};
+pub use lower::{ConvVariant, LowerOptions};
+pub use norm::{NormVariant, Norms};
 pub use op::{Activation, AdamHyper, Affine, LossKind, Op, Spectral};
 pub use plan::{Planned, plan, plan_with};
 
@@ -149,7 +149,7 @@ impl Tape {
     /// Reflect padding by `pad` after nearest-neighbour up-sampling by `up`.
     ///
     /// # Panics
-    /// When the padding is as wide as the picture: reflection is not defined there.
+    /// When the padding is as wide as the image: reflection is not defined there.
     pub fn pad(&mut self, inp: Value, pad: usize, up: usize) -> Value {
         let s = self.shape(inp);
         assert!(pad < s.h * up && pad < s.w * up, "reflect padding {pad} of a {}x{} map", s.h * up, s.w * up);

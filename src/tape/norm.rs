@@ -1,4 +1,4 @@
-//! The normalisation family, instance norm, AdaLIN and ILN: its rungs (`kernels/adalin`) and the launches
+//! The normalisation family, instance norm, AdaLIN and ILN: its variants (`kernels/adalin`) and the launches
 //! each of them makes. Lowering and the benchmark go through the same functions.
 
 use std::fmt;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Activation;
 use super::lower::{block_sum_for_all, block_sum_for_one};
-use crate::device::{Arg, RESIDENT_BLOCKS};
+use crate::device::{Arg, MAX_COOPERATIVE_BLOCKS};
 use crate::tensor::{DType, Shape};
 use crate::{Error, Result};
 
@@ -17,14 +17,14 @@ pub const EPS: f32 = 1e-5;
 
 /// Threads a block of the passes.
 const THREADS: usize = 256;
-/// Threads a block of the small kernels between the passes of the vectorised rung.
+/// Threads a block of the small kernels between the passes of the vectorised variant.
 const SMALL: usize = 1024;
 /// Blocks of a reduction: four for each multiprocessor of a large GPU.
 const REDUCTION_BLOCKS: usize = 528;
 /// Blocks of a pass that only writes out.
 const APPLY_BLOCKS: usize = 2048;
 
-/// Threads a block of the resident rung, as its kernels have it.
+/// Threads a block of the resident variant, as its kernels have it.
 const RESIDENT_THREADS: usize = 512;
 /// Its groups of channels a block, at most: a cache line of 128 bytes.
 const RESIDENT_WIDTH: usize = 8;
@@ -34,9 +34,9 @@ const SLICE: usize = 8;
 /// those of 8.0 and 9.0 with 163 KiB; what the kernels have of their own is taken off.
 const TILE_BYTES: [usize; 2] = [88 << 10, 152 << 10];
 
-/// A rung of `kernels/adalin`. All compute the same.
+/// A variant of `kernels/adalin`. All compute the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum NormRung {
+pub enum NormVariant {
     /// `1_elementary.cu`: one kernel an operation, as an eager framework.
     Elementary,
     /// `2_composed.cu`: instance norm, layer norm, blend, scale and shift.
@@ -45,15 +45,15 @@ pub enum NormRung {
     Fused,
     /// `4_vectorised.cu`: fused, 16 bytes a memory access.
     Vectorised,
-    /// `5_network.cu`: as vectorised, and the padding behind it in the same pass.
+    /// `5_pad_fused.cu`: as vectorised, and the padding behind it in the same pass.
     #[default]
     Network,
-    /// `6_resident.cu`: one cooperative launch that reads its input once. Images that no GPU's shared memory
-    /// holds are left to the vectorised rung.
+    /// `6_cooperative.cu`: one cooperative launch that reads its input once. Images that no GPU's shared memory
+    /// holds are left to the vectorised variant.
     Resident,
 }
 
-impl NormRung {
+impl NormVariant {
     /// All of them, from the bottom of the ladder.
     pub const ALL: [Self; 6] =
         [Self::Elementary, Self::Composed, Self::Fused, Self::Vectorised, Self::Network, Self::Resident];
@@ -71,13 +71,13 @@ impl NormRung {
     }
 }
 
-impl fmt::Display for NormRung {
+impl fmt::Display for NormVariant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
-impl FromStr for NormRung {
+impl FromStr for NormVariant {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
@@ -92,12 +92,12 @@ impl FromStr for NormRung {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Norms {
-    /// [`NormRung::Network`]: a norm, its activation, residual and padding in one pass.
+    /// [`NormVariant::Network`]: a norm, its activation, residual and padding in one pass.
     #[default]
     Fused,
-    /// [`NormRung::Composed`].
+    /// [`NormVariant::Composed`].
     Composed,
-    /// [`NormRung::Elementary`].
+    /// [`NormVariant::Elementary`].
     Elementary,
 }
 
@@ -105,12 +105,12 @@ impl Norms {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Fused, Self::Composed, Self::Elementary];
 
-    /// The rung of `kernels/adalin` it stands for.
-    pub fn rung(self) -> NormRung {
+    /// The variant of `kernels/adalin` it stands for.
+    pub fn variant(self) -> NormVariant {
         match self {
-            Self::Fused => NormRung::Network,
-            Self::Composed => NormRung::Composed,
-            Self::Elementary => NormRung::Elementary,
+            Self::Fused => NormVariant::Network,
+            Self::Composed => NormVariant::Composed,
+            Self::Elementary => NormVariant::Elementary,
         }
     }
 }
@@ -235,11 +235,11 @@ pub struct Forward {
     pub params: Option<Params>,
     /// Added to the activated result, or null.
     pub residual: Arg,
-    /// Mean and rstd `[D, N, C, 2]`, written by the fused rungs.
+    /// Mean and rstd `[D, N, C, 2]`, written by the fused variants.
     pub stats: Arg,
     /// The layer's, `[D, N, 2]`; null for an instance norm.
     pub layer_stats: Arg,
-    /// For [`NormRung::Network`] only.
+    /// For [`NormVariant::Network`] only.
     pub padded: Option<Padded>,
 }
 
@@ -269,15 +269,15 @@ pub struct Backward {
 /// What a forward pass keeps for its backward pass.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Saved {
-    /// Of the fused rungs but the first: mean, scale and shift `[D, N, 3, C]`.
+    /// Of the fused variants but the first: mean, scale and shift `[D, N, 3, C]`.
     Lines(Arg),
-    /// Of the first fused rung: nothing beyond the statistics.
+    /// Of the first fused variant: nothing beyond the statistics.
     Nothing,
-    /// Of the unfused rungs.
+    /// Of the unfused variants.
     Unfused(Box<Unfused>),
 }
 
-/// Intermediate tensors of the unfused rungs.
+/// Intermediate tensors of the unfused variants.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unfused {
     instance: Standardised,
@@ -302,18 +302,18 @@ struct Standardised {
 /// Makes the launches of a forward pass.
 ///
 /// # Errors
-/// When the rung cannot do what is asked for: padding elsewhere than in [`NormRung::Network`], an
-/// activation in 16 bits in an unfused rung.
-pub fn forward<S: Sink>(sink: &mut S, layer: &Layer, rung: NormRung, io: &Forward) -> Result<Saved> {
-    let m = Maker::new(sink, layer, rung, io.params.is_some())?;
-    if io.padded.is_some() && rung != NormRung::Network {
-        return Err(Error::new(format!("the {rung} norm has no padding of its own")));
+/// When the variant cannot do what is asked for: padding elsewhere than in [`NormVariant::Network`], an
+/// activation in 16 bits in an unfused variant.
+pub fn forward<S: Sink>(sink: &mut S, layer: &Layer, variant: NormVariant, io: &Forward) -> Result<Saved> {
+    let m = Maker::new(sink, layer, variant, io.params.is_some())?;
+    if io.padded.is_some() && variant != NormVariant::Network {
+        return Err(Error::new(format!("the {variant} norm has no padding of its own")));
     }
-    match rung {
-        NormRung::Elementary | NormRung::Composed => m.unfused_forward(io),
-        NormRung::Fused => m.fused_forward(io),
-        NormRung::Vectorised | NormRung::Network => m.vectorised_forward(io),
-        NormRung::Resident => m.resident_forward(io),
+    match variant {
+        NormVariant::Elementary | NormVariant::Composed => m.unfused_forward(io),
+        NormVariant::Fused => m.fused_forward(io),
+        NormVariant::Vectorised | NormVariant::Network => m.vectorised_forward(io),
+        NormVariant::Resident => m.resident_forward(io),
     }
 }
 
@@ -324,15 +324,15 @@ pub fn forward<S: Sink>(sink: &mut S, layer: &Layer, rung: NormRung, io: &Forwar
 pub fn backward<S: Sink>(
     sink: &mut S,
     layer: &Layer,
-    rung: NormRung,
+    variant: NormVariant,
     io: &Backward,
     saved: &Saved,
 ) -> Result<()> {
-    let m = Maker::new(sink, layer, rung, io.params.is_some())?;
+    let m = Maker::new(sink, layer, variant, io.params.is_some())?;
     match saved {
         Saved::Unfused(saved) => m.unfused_backward(io, saved),
         Saved::Nothing => m.fused_backward(io),
-        Saved::Lines(lines) if rung == NormRung::Resident => m.resident_backward(io, *lines),
+        Saved::Lines(lines) if variant == NormVariant::Resident => m.resident_backward(io, *lines),
         Saved::Lines(lines) => m.vectorised_backward(io, *lines),
     }
 }
@@ -381,7 +381,7 @@ enum Over {
     Direction,
 }
 
-/// How the resident rung splits its images.
+/// How the resident variant splits its images.
 struct Split {
     /// Pixels a block.
     rows: usize,
@@ -394,7 +394,7 @@ struct Maker<'s, S: Sink> {
     dtype: DType,
     per_affine: usize,
     act: Activation,
-    rung: NormRung,
+    variant: NormVariant,
     unbiased: usize,
     /// Channels a thread.
     v: usize,
@@ -417,13 +417,13 @@ fn up(a: usize, b: usize) -> u32 {
 }
 
 impl<'s, S: Sink> Maker<'s, S> {
-    fn new(sink: &'s mut S, layer: &Layer, rung: NormRung, affine: bool) -> Result<Self> {
+    fn new(sink: &'s mut S, layer: &Layer, variant: NormVariant, affine: bool) -> Result<Self> {
         if layer.act == Activation::Tanh {
             return Err(Error::new("a norm is followed by no tanh: its slope does not follow from the sign"));
         }
-        let unfused = matches!(rung, NormRung::Elementary | NormRung::Composed);
+        let unfused = matches!(variant, NormVariant::Elementary | NormVariant::Composed);
         if unfused && layer.act != Activation::None && layer.dtype != DType::F32 {
-            return Err(Error::new(format!("the {rung} norm has an activation in f32 only")));
+            return Err(Error::new(format!("the {variant} norm has an activation in f32 only")));
         }
         let (name, wide) = match layer.dtype {
             DType::F32 => ("f32", 4),
@@ -431,8 +431,8 @@ impl<'s, S: Sink> Maker<'s, S> {
             DType::Bf16 => ("bf16", 8),
             DType::I32 => return Err(Error::new("a norm of integers")),
         };
-        let v = if rung != NormRung::Fused && layer.shape.c.is_multiple_of(wide) { wide } else { 1 };
-        let suffix = if rung == NormRung::Fused { name.to_owned() } else { format!("x{v}_{name}") };
+        let v = if variant != NormVariant::Fused && layer.shape.c.is_multiple_of(wide) { wide } else { 1 };
+        let suffix = if variant == NormVariant::Fused { name.to_owned() } else { format!("x{v}_{name}") };
         let groups = (layer.shape.c / v).next_power_of_two().min(32);
         Ok(Self {
             sink,
@@ -440,7 +440,7 @@ impl<'s, S: Sink> Maker<'s, S> {
             dtype: layer.dtype,
             per_affine: layer.images_per_affine,
             act: layer.act,
-            rung,
+            variant,
             unbiased: usize::from(affine),
             v,
             suffix,
@@ -463,15 +463,15 @@ impl<'s, S: Sink> Maker<'s, S> {
     }
 
     fn reduction_rows(&self) -> usize {
-        match self.rung {
-            NormRung::Fused => self.block.1 * 16,
+        match self.variant {
+            NormVariant::Fused => self.block.1 * 16,
             _ => self.rows(self.s.pixels(), self.s.images(), REDUCTION_BLOCKS, 8, 64),
         }
     }
 
     fn apply_rows(&self) -> usize {
-        match self.rung {
-            NormRung::Fused => self.block.1 * 16,
+        match self.variant {
+            NormVariant::Fused => self.block.1 * 16,
             _ => self.rows(self.s.pixels(), self.s.images(), APPLY_BLOCKS, 4, 32),
         }
     }
@@ -498,7 +498,7 @@ impl<'s, S: Sink> Maker<'s, S> {
         self.sink.launch(what, &kernel, grid, [THREADS as u32, 1, 1], args, flops)
     }
 
-    /// Block (channels, parts) of the small kernels of the vectorised rung.
+    /// Block (channels, parts) of the small kernels of the vectorised variant.
     fn small_block(&self) -> [u32; 3] {
         let channels = self.s.c.next_power_of_two().min(256);
         [channels as u32, (SMALL / channels) as u32, 1]
@@ -521,7 +521,7 @@ impl<'s, S: Sink> Maker<'s, S> {
         self.sink.scratch(name, count as u64 * 4)
     }
 
-    // ------------------------------------------------------------ rung 3
+    // ------------------------------------------------------------ variant 3
 
     /// Height, width and channels, as most kernels take them.
     fn extents(&self) -> [Arg; 2] {
@@ -593,7 +593,7 @@ impl<'s, S: Sink> Maker<'s, S> {
         self.pass("apply", "adalin_backward", over, args, 5 * s.len())
     }
 
-    // ------------------------------------------------------------ rungs 4 and 5
+    // ------------------------------------------------------------ variants 4 and 5
 
     fn vectorised_statistics(&mut self, inp: Arg) -> Result<(Arg, usize)> {
         let (s, rows) = (self.s, self.reduction_rows());
@@ -697,7 +697,7 @@ impl<'s, S: Sink> Maker<'s, S> {
         self.pass("apply", "adalin_backward", (s.pixels(), rows, s.images()), args, 5 * s.len())
     }
 
-    // ------------------------------------------------------------ rung 6
+    // ------------------------------------------------------------ variant 6
 
     /// How the images are spread over resident blocks whose shared memory holds `tiles` tensors; None where it
     /// holds no whole image.
@@ -707,7 +707,7 @@ impl<'s, S: Sink> Maker<'s, S> {
         let columns = (self.s.c / self.v).div_ceil(width);
         let height = RESIDENT_THREADS / width;
         let row_bytes = width * self.v * self.dtype.bytes() as usize * tiles;
-        let most_chunks = RESIDENT_BLOCKS as usize / columns;
+        let most_chunks = MAX_COOPERATIVE_BLOCKS as usize / columns;
         let fits = |tile_bytes: usize| {
             let chunks = pixels.div_ceil((tile_bytes / row_bytes).max(1));
             (tile_bytes >= row_bytes && chunks <= most_chunks).then_some(chunks)
@@ -773,7 +773,7 @@ impl<'s, S: Sink> Maker<'s, S> {
         self.sink.launch("gradients of the parameters", kernel, grid, block, args, 10 * s.images() * s.c)
     }
 
-    // ------------------------------------------------------------ rungs 1 and 2: their parts
+    // ------------------------------------------------------------ variants 1 and 2: their parts
 
     /// out = a op b, element by element.
     fn binary(&mut self, op: Elementary, out: Arg, a: Arg, b: Option<Arg>, accumulate: bool) -> Result<()> {
@@ -950,17 +950,17 @@ impl<'s, S: Sink> Maker<'s, S> {
         Ok(Standardised { centred: x, spread, a })
     }
 
-    // ------------------------------------------------------------ rungs 1 and 2
+    // ------------------------------------------------------------ variants 1 and 2
 
     fn standardise(&mut self, x: Arg, a: Option<Arg>, over: Over, counters: Arg) -> Result<Standardised> {
-        match self.rung {
-            NormRung::Composed => self.composed_standardise(x, a, over, counters),
+        match self.variant {
+            NormVariant::Composed => self.composed_standardise(x, a, over, counters),
             _ => self.elementary_standardise(x, a, over, counters),
         }
     }
 
     fn unfused_forward(mut self, io: &Forward) -> Result<Saved> {
-        let (s, composed) = (self.s, self.rung == NormRung::Composed);
+        let (s, composed) = (self.s, self.variant == NormVariant::Composed);
         let counters = self.sink.counters(s.images())?;
         let rectified = self.act != Activation::None;
         let added = io.residual != Arg::Null;
@@ -1019,7 +1019,7 @@ impl<'s, S: Sink> Maker<'s, S> {
             let (grid, block) = ([up(s.len(), THREADS), 1, 1], [THREADS as u32, 1, 1]);
             self.sink.launch("activation", "activation_backward_f32", grid, block, args, s.len())?;
         }
-        let composed = self.rung == NormRung::Composed;
+        let composed = self.variant == NormVariant::Composed;
         let (Some((p, d)), Some(layer)) = (io.params, &saved.layer) else {
             if composed {
                 let target = (io.dinp, io.accumulate);

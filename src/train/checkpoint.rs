@@ -2,7 +2,7 @@
 //!
 //! Tensors have the official state_dict keys and NCHW shapes, below their network's name:
 //! `genA2B/DownBlock.1.weight`. Adam's moments are `adam_m/genA2B/DownBlock.1.weight` and `adam_v/…`.
-//! Everything else is text in the header, see [`Meta`]; as batches are a pure function of pictures,
+//! Everything else is text in the header, see [`Meta`]; as batches are a pure function of images,
 //! seed and step, there is no generator's state among it.
 //!
 //! **Invariant: a file under a checkpoint's name is whole.** It is written under another name, in the
@@ -46,12 +46,12 @@ pub struct Meta {
     pub config: Config,
     /// The step after which it was saved.
     pub step: u64,
-    /// Seed of the run: initial weights, order of the pictures, augmentation.
+    /// Seed of the run: initial weights, order of the images, augmentation.
     pub seed: u64,
-    /// Pictures of each domain in a batch.
+    /// Images of each domain in a batch.
     pub batch_size: usize,
-    /// [`crate::data::Dataset::fingerprint`] of the training pictures.
-    pub pictures: u64,
+    /// [`crate::data::Dataset::fingerprint`] of the training images.
+    pub images: u64,
     /// How norms are computed. They all compute the same, but round differently.
     pub norm: Norms,
 }
@@ -143,7 +143,7 @@ fn header(entries: &[Entry], meta: &Meta) -> Result<Vec<u8>> {
             "step": meta.step.to_string(),
             "seed": meta.seed.to_string(),
             "batch_size": meta.batch_size.to_string(),
-            "pictures": format!("{:016x}", meta.pictures),
+            "pictures": format!("{:016x}", meta.images),
             "norm": meta.norm.to_string(),
         }),
     );
@@ -369,7 +369,7 @@ impl Checkpoint {
                 error.hint("its header describes another model than its tensors make: use another checkpoint")
             }
             [one] if its.img_size != ours.img_size && !its.light => error.hint(format!(
-                "it was trained with {one}: in full mode the weights of FC.0 belong to one picture size"
+                "it was trained with {one}: in full mode the weights of FC.0 belong to one image size"
             )),
             many => error.hint(format!("it was trained with {}", many.join(", "))),
         }
@@ -424,20 +424,17 @@ fn read_meta(tensors: &Metadata) -> Result<Meta, String> {
         serde_json::from_str(get("config")?).map_err(|e| format!("its configuration cannot be read: {e}"))?;
     config.check().map_err(|e| format!("its configuration cannot be: {}", e.message()))?;
     if config.img_ch != 3 {
-        return Err(format!(
-            "its pictures have {} colour channels, and pictures are read as RGB",
-            config.img_ch
-        ));
+        return Err(format!("its images have {} colour channels, and images are read as RGB", config.img_ch));
     }
-    let pictures = get("pictures")?;
+    let images = get("pictures")?;
     let batch_size = number("batch_size")?;
     Ok(Meta {
         config,
         step: number("step")?,
         seed: number("seed")?,
         batch_size: usize::try_from(batch_size).map_err(|_| format!("its batch size is {batch_size}"))?,
-        pictures: u64::from_str_radix(pictures, 16)
-            .map_err(|_| format!("its header has 'pictures' {pictures}, which is no number"))?,
+        images: u64::from_str_radix(images, 16)
+            .map_err(|_| format!("its header has 'pictures' {images}, which is no number"))?,
         // Without the choice all were fused.
         norm: match text.get("norm") {
             Some(norm) => norm.parse().map_err(|e: Error| format!("its header has an {}", e.message()))?,

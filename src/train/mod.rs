@@ -11,6 +11,7 @@ pub use losses::{LOSS_NAMES, Losses};
 pub use model::{Group, Model, Slot};
 pub use step::apply as apply_activation;
 pub use step::{
-    DOutput, GOutput, Recording, SheetOutputs, StepOutputs, record_sheet, record_step, record_translate,
+    DOutput, GOutput, Recording, SampleGridOutputs, StepOutputs, record_sample_grid, record_step,
+    record_translate,
 };
 pub use trainer::{Inference, Trainer, check_memory};

@@ -1,12 +1,12 @@
 //! A training run and its folder: begun, interrupted, gone on with.
 //!
 //! `RUN/config.toml` says what the run is, `RUN/losses.csv` has a row a step, `RUN/samples` the sample
-//! sheets and `RUN/checkpoints` the checkpoints.
+//! sample grids and `RUN/checkpoints` the checkpoints.
 //!
 //! **Invariant: a run that was interrupted and resumed ends with the very bits of one that was not.**
 //! All that a step depends on is in the checkpoint (weights, moments, spectral vectors, hyper-parameters,
 //! seed, step) or a pure function of it (batches, learning rate). What was written after the checkpoint
-//! is taken back on resuming: rows of `losses.csv` are cut off, sheets and checkpoints written again.
+//! is taken back on resuming: rows of `losses.csv` are cut off, sample grids and checkpoints written again.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -15,16 +15,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{self, Checkpoint, Meta};
-use super::{LOSS_NAMES, Losses, Model, Recording, Trainer, record_sheet, record_step};
+use super::{LOSS_NAMES, Losses, Model, Recording, Trainer, record_sample_grid, record_step};
 use crate::data::{Dataset, Folder, Loading, Prefetcher, Rgb8, io_reason, resize_bilinear, to_input};
 use crate::device::select::{self, Choice};
 use crate::nn::Config;
-use crate::report::{Column, Half, LossTable, duration, save_png, sheet, write_whole};
+use crate::report::{Column, Half, LossTable, duration, sample_grid, save_png, write_whole};
 use crate::tape::{LowerOptions, Norms, Planned, plan_with};
 use crate::{Error, Result};
 
-/// Pictures of the training and of the test folder on a sample sheet, as in the reference.
-const SHEET_COLUMNS: usize = 5;
+/// Images of the training and of the test folder on a sample grid, as in the reference.
+const SAMPLE_GRID_COLUMNS: usize = 5;
 
 /// What a run is: enough to begin it again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,13 +32,13 @@ const SHEET_COLUMNS: usize = 5;
 pub struct Settings {
     /// The data set's folder.
     pub data: PathBuf,
-    /// Seed of initial weights, order of the pictures and augmentation.
+    /// Seed of initial weights, order of the images and augmentation.
     pub seed: u64,
-    /// Pictures of each domain in a batch.
+    /// Images of each domain in a batch.
     pub batch_size: usize,
     /// Steps from checkpoint to checkpoint; 0 for the last step only.
     pub save_every: u64,
-    /// Steps from sample sheet to sample sheet; 0 for the last step only.
+    /// Steps from sample grid to sample grid; 0 for the last step only.
     pub sample_every: u64,
     /// Newest checkpoints to keep; 0 for all.
     pub keep: usize,
@@ -245,8 +245,8 @@ pub struct TrainingPlan {
     pub model: Model,
     /// The training step.
     pub step: Planned,
-    /// A column of a sample sheet.
-    pub sheet: Planned,
+    /// A column of a sample grid.
+    pub sample_grid: Planned,
 }
 
 /// Memory of a training run, bytes.
@@ -258,12 +258,12 @@ pub struct Needs {
     pub gradients: u64,
     /// Adam's two moments.
     pub moments: u64,
-    /// Pictures, losses and the learning rate.
+    /// Images, losses and the learning rate.
     pub inputs: u64,
     /// Activations and their gradients in a training step.
     pub activations: u64,
-    /// Activations of a sample sheet.
-    pub sheet: u64,
+    /// Activations of a sample grid.
+    pub sample_grid: u64,
     /// The sum, with the gaps of alignment.
     pub total: u64,
 }
@@ -278,10 +278,10 @@ impl TrainingPlan {
         let mut model = Model::for_training(cfg);
         let options = LowerOptions::from(norm);
         let (step, _) = record_step(&mut model, batch_size, Recording::default());
-        let (sheet, _) = record_sheet(&mut model, 1);
+        let (sample_grid, _) = record_sample_grid(&mut model, 1);
         let step = plan_with("training step", &step, &model.layout, options)?;
-        let sheet = plan_with("sample sheet", &sheet, &model.layout, options)?;
-        Ok(Self { model, step, sheet })
+        let sample_grid = plan_with("sample grid", &sample_grid, &model.layout, options)?;
+        Ok(Self { model, step, sample_grid })
     }
 
     /// Floating-point operations of a step.
@@ -297,27 +297,27 @@ impl TrainingPlan {
         let weights = of(&|name| name.ends_with("weights") || name.ends_with("vectors"));
         let gradients = of(&|name| name.ends_with("gradients"));
         let moments = of(&|name| name.ends_with("moments"));
-        let (state, activations, sheet) =
-            (self.model.layout.bytes(), self.step.program.arena_bytes, self.sheet.program.arena_bytes);
+        let (state, activations, sample_grid) =
+            (self.model.layout.bytes(), self.step.program.arena_bytes, self.sample_grid.program.arena_bytes);
         Needs {
             weights,
             gradients,
             moments,
             inputs: state - weights - gradients - moments,
             activations,
-            sheet,
-            total: state + activations + sheet,
+            sample_grid,
+            total: state + activations + sample_grid,
         }
     }
 }
 
-/// The pictures of the sample sheets: the same ones on every sheet of a run, so that sheets can be
+/// The images of the sample grids: the same ones on every sample grid of a run, so that sample grids can be
 /// compared, and training goes on undisturbed. (The reference uses up five training batches for each
-/// sheet, so that its sheets show other pictures every time.)
+/// sample grid, so that its sample grids show other images every time.)
 struct Samples {
-    /// A picture of A and one of B by column: training pictures, then test pictures.
+    /// An image of A and one of B by column: training images, then test images.
     columns: Vec<(Rgb8, Rgb8)>,
-    /// How many are training pictures.
+    /// How many are training images.
     train: usize,
 }
 
@@ -325,8 +325,8 @@ impl Samples {
     fn choose(data: &Dataset, size: usize) -> Self {
         let pairs = |a: &Folder, b: &Folder| -> Vec<(Rgb8, Rgb8)> {
             let take = |folder: &Folder| {
-                let samples = folder.samples(SHEET_COLUMNS).into_iter();
-                samples.map(|(_, picture)| resize_bilinear(&picture, size, size))
+                let samples = folder.samples(SAMPLE_GRID_COLUMNS).into_iter();
+                samples.map(|(_, image)| resize_bilinear(&image, size, size))
             };
             take(a).zip(take(b)).collect()
         };
@@ -342,7 +342,7 @@ pub struct Session {
     folder: RunFolder,
     settings: Settings,
     trainer: Trainer,
-    pictures: Prefetcher,
+    images: Prefetcher,
     fingerprint: u64,
     samples: Samples,
     losses: LossTable,
@@ -358,7 +358,7 @@ impl Session {
     /// Checks everything, opens the device, plans, and only then writes to the run's folder.
     ///
     /// # Errors
-    /// Whatever keeps the run from its first step: settings, pictures, the device, its memory, the
+    /// Whatever keeps the run from its first step: settings, images, the device, its memory, the
     /// checkpoint, the folder.
     pub fn open(start: Start, settings: Settings, device: Choice, tell: Tell<'_>) -> Result<Self> {
         let Start { folder, checkpoint, warnings, .. } = start;
@@ -375,9 +375,9 @@ impl Session {
         }
         let data = Dataset::open(&settings.data)?;
         data.notes().iter().for_each(|note| tell(Event::Warning(note.clone())));
-        let found = [&data.train_a, &data.train_b, &data.test_a, &data.test_b].map(|f| f.pictures.len());
+        let found = [&data.train_a, &data.train_b, &data.test_a, &data.test_b].map(|f| f.images.len());
         tell(Event::Note(format!(
-            "pictures: {} of A and {} of B to train with, {} and {} to test",
+            "images: {} of A and {} of B to train with, {} and {} to test",
             found[0], found[1], found[2], found[3]
         )));
         let plan = TrainingPlan::new(cfg, settings.batch_size, settings.norm)?;
@@ -395,7 +395,7 @@ impl Session {
             in_words(needs.total),
             in_words(device.memory()?.free),
             in_words(needs.weights + needs.gradients + needs.moments),
-            in_words(needs.activations + needs.sheet),
+            in_words(needs.activations + needs.sample_grid),
         )));
         let mut trainer = Trainer::with_options(
             device,
@@ -419,9 +419,9 @@ impl Session {
             Some(mut checkpoint) => {
                 checkpoint.load_into(&mut trainer)?;
                 let meta = checkpoint.meta();
-                if meta.pictures != fingerprint {
+                if meta.images != fingerprint {
                     tell(Event::Warning(format!(
-                        "the training pictures in {} are not those that the run was started with",
+                        "the training images in {} are not those that the run was started with",
                         settings.data.display()
                     )));
                 }
@@ -454,20 +454,9 @@ impl Session {
         let losses = LossTable::open(&folder.losses(), &LOSS_NAMES, done)?;
         write_settings(&folder.config(), &settings)?;
         let loading = Loading::new(cfg.img_size, settings.batch_size, settings.seed);
-        let pictures = Prefetcher::start(&data, loading, done + 1)?;
+        let images = Prefetcher::start(&data, loading, done + 1)?;
         let saved = (done > 0).then_some(done);
-        Ok(Self {
-            folder,
-            settings,
-            trainer,
-            pictures,
-            fingerprint,
-            samples,
-            losses,
-            _lock: lock,
-            done,
-            saved,
-        })
+        Ok(Self { folder, settings, trainer, images, fingerprint, samples, losses, _lock: lock, done, saved })
     }
 
     /// Steps done.
@@ -480,7 +469,7 @@ impl Session {
         &self.settings
     }
 
-    /// Does the remaining steps, or those until `stop` becomes true. A sample sheet and a checkpoint are
+    /// Does the remaining steps, or those until `stop` becomes true. A sample grid and a checkpoint are
     /// written at the end in any case, after a stop the checkpoint only.
     ///
     /// # Errors
@@ -511,10 +500,10 @@ impl Session {
         Ok(Outcome::Done)
     }
 
-    /// One step, its row of losses, and its sample sheet if one is due.
+    /// One step, its row of losses, and its sample grid if one is due.
     fn advance(&mut self, tell: Tell<'_>) -> Result<Losses, Failure> {
-        let batch = self.pictures.next_batch().map_err(Failure::Around);
-        self.pictures.take_warnings().into_iter().for_each(|w| tell(Event::Warning(w)));
+        let batch = self.images.next_batch().map_err(Failure::Around);
+        self.images.take_warnings().into_iter().for_each(|w| tell(Event::Warning(w)));
         let batch = batch?;
         let step = self.done + 1;
         self.trainer.step(step, &batch.a, &batch.b).map_err(Failure::Broken)?;
@@ -534,25 +523,26 @@ impl Session {
         self.done = step;
         written.map_err(Failure::Around)?;
         if is_due(step, self.settings.sample_every) || step == self.settings.model.iterations {
-            self.sheet().map_err(Failure::Around)?;
+            self.sample_grid().map_err(Failure::Around)?;
         }
         Ok(losses)
     }
 
-    /// Writes the sample sheet of the weights as they are.
-    fn sheet(&mut self) -> Result<()> {
+    /// Writes the sample grid of the weights as they are.
+    fn sample_grid(&mut self) -> Result<()> {
         let Samples { columns, train } = &self.samples;
         if columns.is_empty() {
             return Ok(());
         }
         let size = self.settings.model.img_size;
-        let inputs = |picture: &Rgb8| to_input(picture, size);
+        let inputs = |image: &Rgb8| to_input(image, size);
         let (a, b): (Vec<_>, Vec<_>) = columns.iter().map(|(a, b)| (inputs(a), inputs(b))).unzip();
         // One column at a time: a tenth of the memory.
-        let passes = a.iter().zip(&b).map(|(a, b)| self.trainer.sheet(a, b)).collect::<Result<Vec<_>>>()?;
+        let passes =
+            a.iter().zip(&b).map(|(a, b)| self.trainer.sample_grid(a, b)).collect::<Result<Vec<_>>>()?;
         let halves = [half(&a, &passes, 0, *train, size), half(&b, &passes, 1, *train, size)];
-        let sheet = sheet(&halves, size, (size / 4, size / 4))?;
-        save_png(&self.folder.sample(self.done), &sheet)
+        let grid = sample_grid(&halves, size, (size / 4, size / 4))?;
+        save_png(&self.folder.sample(self.done), &grid)
     }
 
     /// Writes the checkpoint of the weights as they are, if there is something new to save.
@@ -569,7 +559,7 @@ impl Session {
             step: self.done,
             seed: self.settings.seed,
             batch_size: self.settings.batch_size,
-            pictures: self.fingerprint,
+            images: self.fingerprint,
             norm: self.settings.norm,
         };
         checkpoint::save(&mut self.trainer, &meta, &path)?;
@@ -580,8 +570,8 @@ impl Session {
     }
 }
 
-/// The columns of the pictures `real` that the generator of direction `d` translates, from what
-/// [`Trainer::sheet`] gave for each.
+/// The columns of the images `real` that the generator of direction `d` translates, from what
+/// [`Trainer::sample_grid`] gave for each.
 fn half<'a>(
     real: &'a [Vec<f32>],
     passes: &'a [[Vec<f32>; 4]],
@@ -594,14 +584,10 @@ fn half<'a>(
     }
     // The passes are (A2B, B2B) by direction 0 and (B2A, A2A) by direction 1; the cycles are B2A2B, A2B2A.
     let (translation, identity, cycle) = (2 * d, 2 * (1 - d) + 1, 1 - d);
-    let (picture, map) = (size * size * 3, (size / 4) * (size / 4));
+    let (image, map) = (size * size * 3, (size / 4) * (size / 4));
     let column = |(real, [first, first_maps, back, back_maps]): (&'a Vec<f32>, &'a [Vec<f32>; 4])| Column {
         real,
-        outputs: [
-            part(first, identity, picture),
-            part(first, translation, picture),
-            part(back, cycle, picture),
-        ],
+        outputs: [part(first, identity, image), part(first, translation, image), part(back, cycle, image)],
         heatmaps: [
             part(first_maps, identity, map),
             part(first_maps, translation, map),
@@ -708,6 +694,6 @@ mod tests {
         assert!(needs.gradients.abs_diff(weights) < 4096 && needs.moments == 2 * needs.gradients);
         assert!((weights..weights + (1 << 20)).contains(&needs.weights));
         let parts = needs.weights + needs.gradients + needs.moments + needs.inputs + needs.activations;
-        assert_eq!(needs.total, parts + needs.sheet);
+        assert_eq!(needs.total, parts + needs.sample_grid);
     }
 }

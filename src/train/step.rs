@@ -6,7 +6,7 @@
 //! no weight gradients of the discriminators.
 //!
 //! Direction 0 is genA2B with the discriminators of B, direction 1 genB2A with those of A. The input
-//! `pair [2, 2N, S, S, 3]` holds, by direction, the pictures to translate and the pictures to keep:
+//! `pair [2, 2N, S, S, 3]` holds, by direction, the images to translate and the images to keep:
 //! (A, B) and (B, A).
 
 use super::model::Model;
@@ -80,7 +80,7 @@ fn keep_discriminator(tape: &mut Tape, d: &DiscriminatorOutput) -> DOutput {
     DOutput { logit: d.logit, cam_logit: d.cam_logit, heatmap }
 }
 
-/// Adds the input pair for batches of `n` pictures to the layout.
+/// Adds the input pair for batches of `n` images to the layout.
 fn pair_input(
     tape: &mut Tape,
     layout: &mut StateLayout,
@@ -94,12 +94,12 @@ fn pair_input(
     (view, tape.state(name, shape, view))
 }
 
-/// Records a whole training iteration for batches of `n` pictures.
+/// Records a whole training iteration for batches of `n` images.
 pub fn record_step(model: &mut Model, n: usize, recording: Recording) -> (Tape, StepOutputs) {
     let cfg = model.cfg.clone();
     let mut tape = Tape::new();
     let t = &mut tape;
-    let (pair_view, pair) = pair_input(t, &mut model.layout, "pictures", n, &cfg);
+    let (pair_view, pair) = pair_input(t, &mut model.layout, "images", n, &cfg);
     let gen_net = model.net(t, Role::Generator, None);
     let pairs = [(Role::Global, cfg.layers_global()), (Role::Local, cfg.layers_local())];
     let dis_nets: Vec<(Role, usize, Net)> =
@@ -121,7 +121,7 @@ pub fn record_step(model: &mut Model, n: usize, recording: Recording) -> (Tape, 
         outputs.first = Some(keep_generator(t, &first));
     }
 
-    // Discriminator step: real and fake, one batch. The second half of `pair` is the real pictures of
+    // Discriminator step: real and fake, one batch. The second half of `pair` is the real images of
     // the domain that the direction's generator translates to.
     t.set_scope("D step");
     let mut seeds = Vec::new();
@@ -200,9 +200,9 @@ pub fn record_step(model: &mut Model, n: usize, recording: Recording) -> (Tape, 
     (tape, outputs)
 }
 
-/// The values of a sample sheet's program.
+/// The values of a sample grid's program.
 #[derive(Clone, Copy, Debug)]
-pub struct SheetOutputs {
+pub struct SampleGridOutputs {
     /// The input pair, `[2, 2n, S, S, 3]`.
     pub pair: StateView,
     /// Translation then identity, `[2, 2n]`.
@@ -211,31 +211,34 @@ pub struct SheetOutputs {
     pub cycle: GOutput,
 }
 
-/// Records the forward passes of a sample sheet over `n` pictures of each domain.
-pub fn record_sheet(model: &mut Model, n: usize) -> (Tape, SheetOutputs) {
+/// Records the forward passes of a sample grid over `n` images of each domain.
+pub fn record_sample_grid(model: &mut Model, n: usize) -> (Tape, SampleGridOutputs) {
     let cfg = model.cfg.clone();
     let mut tape = Tape::new();
     let t = &mut tape;
-    let (pair_view, pair) = pair_input(t, &mut model.layout, "sample pictures", n, &cfg);
+    let (pair_view, pair) = pair_input(t, &mut model.layout, "sample images", n, &cfg);
     let net = model.net(t, Role::Generator, None);
-    t.set_scope("sheet");
+    t.set_scope("sample grid");
     let first = nn::generator(t, &cfg, &net, pair);
     let crossed = t.gather("input", &[(first.image, 0, n, true)]);
-    t.set_scope("sheet cycle");
+    t.set_scope("sample grid cycle");
     let cycle = nn::generator(t, &cfg, &net, crossed);
-    let outputs =
-        SheetOutputs { pair: pair_view, first: keep_generator(t, &first), cycle: keep_generator(t, &cycle) };
+    let outputs = SampleGridOutputs {
+        pair: pair_view,
+        first: keep_generator(t, &first),
+        cycle: keep_generator(t, &cycle),
+    };
     (tape, outputs)
 }
 
-/// Records one generator pass over `n` pictures in one direction; returns its input and outputs.
+/// Records one generator pass over `n` images in one direction; returns its input and outputs.
 pub fn record_translate(model: &mut Model, direction: usize, n: usize) -> (Tape, StateView, GOutput) {
     let cfg = model.cfg.clone();
     let mut tape = Tape::new();
     let t = &mut tape;
     let shape = Shape::new(1, n, cfg.img_size, cfg.img_size, cfg.img_ch);
-    let view = StateView { buffer: model.layout.add("pictures", 4 * shape.len() as u64), offset: 0 };
-    let x = t.state("pictures", shape, view);
+    let view = StateView { buffer: model.layout.add("images", 4 * shape.len() as u64), offset: 0 };
+    let x = t.state("images", shape, view);
     let net = model.net(t, Role::Generator, Some(direction));
     t.set_scope("gen");
     let g = nn::generator(t, &cfg, &net, x);

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use super::losses::{Losses, TERMS};
 use super::model::{Model, Slot};
 use super::step::{
-    GOutput, Recording, SheetOutputs, StepOutputs, record_sheet, record_step, record_translate,
+    GOutput, Recording, SampleGridOutputs, StepOutputs, record_sample_grid, record_step, record_translate,
 };
 use crate::device::{Allocation, Device, Prepared, Program, Space};
 use crate::nn::Config;
@@ -62,7 +62,7 @@ impl Memory {
         let state = device.allocate(model.layout.bytes())?;
         let zeros = vec![0u8; 1 << 20];
         for (name, offset, bytes) in model.layout.buffers() {
-            if name.contains("pictures") || name == "loss terms" || name == "schedule" {
+            if name.contains("images") || name == "loss terms" || name == "schedule" {
                 continue; // written by the host or the step before anyone reads it
             }
             let mut at = 0;
@@ -120,7 +120,7 @@ impl Memory {
     }
 }
 
-/// By direction the pictures to translate and the pictures to keep: (A, B), (B, A).
+/// By direction the images to translate and the images to keep: (A, B), (B, A).
 fn pair(a: &[f32], b: &[f32]) -> Vec<f32> {
     [a, b, b, a].concat()
 }
@@ -131,12 +131,12 @@ pub struct Trainer {
     batch: usize,
     step: Loaded,
     outputs: StepOutputs,
-    sheet: Option<(Loaded, SheetOutputs, usize)>,
+    sample_grid: Option<(Loaded, SampleGridOutputs, usize)>,
 }
 
 impl Trainer {
-    /// Plans and loads the step for batches of `batch` pictures, and for sample sheets of
-    /// `sheet_pictures` pictures of each domain (0 for none). All weights are zero until they are set.
+    /// Plans and loads the step for batches of `batch` images, and for sample grids of
+    /// `sample_grid_images` images of each domain (0 for none). All weights are zero until they are set.
     ///
     /// # Errors
     /// When the configuration makes no network, or the device has too little memory.
@@ -144,10 +144,10 @@ impl Trainer {
         device: Box<dyn Device>,
         cfg: &Config,
         batch: usize,
-        sheet_pictures: usize,
+        sample_grid_images: usize,
         recording: Recording,
     ) -> Result<Self> {
-        Self::with_options(device, cfg, batch, sheet_pictures, recording, LowerOptions::default())
+        Self::with_options(device, cfg, batch, sample_grid_images, recording, LowerOptions::default())
     }
 
     /// As [`Self::new`], with the kernel variants chosen.
@@ -158,31 +158,32 @@ impl Trainer {
         device: Box<dyn Device>,
         cfg: &Config,
         batch: usize,
-        sheet_pictures: usize,
+        sample_grid_images: usize,
         recording: Recording,
         options: LowerOptions,
     ) -> Result<Self> {
         cfg.check()?;
         let mut model = Model::for_training(cfg);
         let (tape, outputs) = record_step(&mut model, batch, recording);
-        let sheet_tape = (sheet_pictures > 0).then(|| record_sheet(&mut model, sheet_pictures));
+        let sample_grid_tape =
+            (sample_grid_images > 0).then(|| record_sample_grid(&mut model, sample_grid_images));
         let step = plan_with("training step", &tape, &model.layout, options)?;
-        let sheet = match &sheet_tape {
+        let sample_grid = match &sample_grid_tape {
             Some((tape, outputs)) => {
-                Some((plan_with("sample sheet", tape, &model.layout, options)?, *outputs))
+                Some((plan_with("sample grid", tape, &model.layout, options)?, *outputs))
             }
             None => None,
         };
         let mut programs = vec![&step.program];
-        programs.extend(sheet.iter().map(|s| &s.0.program));
+        programs.extend(sample_grid.iter().map(|s| &s.0.program));
         check_memory(&*device, &model, &programs)?;
         let mut memory = Memory::new(device, model)?;
         let step = memory.load(step)?;
-        let sheet = match sheet {
-            Some((planned, outputs)) => Some((memory.load(planned)?, outputs, sheet_pictures)),
+        let sample_grid = match sample_grid {
+            Some((planned, outputs)) => Some((memory.load(planned)?, outputs, sample_grid_images)),
             None => None,
         };
-        Ok(Self { memory, batch, step, outputs, sheet })
+        Ok(Self { memory, batch, step, outputs, sample_grid })
     }
 
     /// The layout and configuration.
@@ -251,7 +252,7 @@ impl Trainer {
     /// When a batch has not the planned size, or the device fails.
     pub fn step(&mut self, step: u64, a: &[f32], b: &[f32]) -> Result<()> {
         let cfg = &self.memory.model.cfg;
-        let expected = self.batch * cfg.picture_len();
+        let expected = self.batch * cfg.image_len();
         if a.len() != expected || b.len() != expected {
             return Err(Error::new(format!(
                 "batches of {} and {} values, but the step was planned for {expected}",
@@ -281,18 +282,18 @@ impl Trainer {
         Ok(Losses::from_terms(&terms, &self.memory.model.cfg))
     }
 
-    /// Runs the sample sheet's passes over `n` pictures of each domain and returns, read back:
-    /// (first image, first heatmap, cycle image, cycle heatmap), see [`SheetOutputs`].
+    /// Runs the sample grid's passes over `n` images of each domain and returns, read back:
+    /// (first image, first heatmap, cycle image, cycle heatmap), see [`SampleGridOutputs`].
     ///
     /// # Errors
-    /// When the trainer has no sheet, or the pictures' number differs from the planned one.
-    pub fn sheet(&mut self, a: &[f32], b: &[f32]) -> Result<[Vec<f32>; 4]> {
-        let Some((loaded, outputs, n)) = &self.sheet else {
-            return Err(Error::new("this run was planned without sample sheets"));
+    /// When the trainer has no sample grid, or the images' number differs from the planned one.
+    pub fn sample_grid(&mut self, a: &[f32], b: &[f32]) -> Result<[Vec<f32>; 4]> {
+        let Some((loaded, outputs, n)) = &self.sample_grid else {
+            return Err(Error::new("this run was planned without sample grids"));
         };
-        let expected = n * self.memory.model.cfg.picture_len();
+        let expected = n * self.memory.model.cfg.image_len();
         if a.len() != expected || b.len() != expected {
-            return Err(Error::new(format!("a sample sheet takes {n} pictures of each domain")));
+            return Err(Error::new(format!("a sample grid takes {n} images of each domain")));
         }
         self.memory.write(outputs.pair, &pair(a, b))?;
         self.memory.device.run(loaded.prepared)?;
@@ -308,7 +309,7 @@ impl Trainer {
 /// ChaCha stream of the initial weights; the data order has its own.
 const INIT_STREAM: u64 = 1;
 
-/// One generator on a device, for translating pictures.
+/// One generator on a device, for translating images.
 pub struct Inference {
     memory: Memory,
     loaded: Loaded,
@@ -318,7 +319,7 @@ pub struct Inference {
 }
 
 impl Inference {
-    /// Plans and loads a generator pass over `batch` pictures; direction 0 is A to B.
+    /// Plans and loads a generator pass over `batch` images; direction 0 is A to B.
     ///
     /// # Errors
     /// When the device has too little memory.
@@ -345,12 +346,12 @@ impl Inference {
         self.memory.set(net, key, Slot::Weight, file)
     }
 
-    /// Translates a batch `[N, S, S, 3]`: pictures `[N, S, S, 3]` and heatmaps `[N, S/4, S/4]`.
+    /// Translates a batch `[N, S, S, 3]`: images `[N, S, S, 3]` and heatmaps `[N, S/4, S/4]`.
     ///
     /// # Errors
     /// When the batch has not the planned size, or the device fails.
     pub fn translate(&mut self, x: &[f32]) -> Result<(Vec<f32>, Vec<f32>)> {
-        let expected = self.batch * self.memory.model.cfg.picture_len();
+        let expected = self.batch * self.memory.model.cfg.image_len();
         if x.len() != expected {
             return Err(Error::new(format!("a batch of {} values, but {expected} were planned", x.len())));
         }

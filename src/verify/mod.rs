@@ -1,10 +1,10 @@
 //! Repeats recorded runs of the reference and tells how far this engine is off.
 //!
 //! A recorded file is a safetensors file whose `__metadata__` holds JSON. There are two kinds, both
-//! computed in float64 from weights and pictures that are exact float32 numbers, stored as float32:
+//! computed in float64 from weights and images that are exact float32 numbers, stored as float32:
 //!
 //! **A training run** has `config` (hyper-parameters), `batch` and `steps` in its metadata, the state
-//! before iteration 1 (`init/<net>/<key>`) and the pictures of every iteration (`image/A/<i>`,
+//! before iteration 1 (`init/<net>/<key>`) and the images of every iteration (`image/A/<i>`,
 //! `image/B/<i>`). Of these the run is repeated. Whatever else is there is compared:
 //!
 //! | tensors | group | measure |
@@ -46,7 +46,7 @@
 //! Weights are therefore judged by count: an element is off when it is away by more than 0.4% of the
 //! way that Adam may have moved it, the sum of the learning rates; 1% of all elements may be, and 10%
 //! of one tensor's (not counting two). And where this or another bound downstream of a gradient does not
-//! hold, the run is repeated up to four times with its pictures nudged, first by 2.5e-7 of their values
+//! hold, the run is repeated up to four times with its images nudged, first by 2.5e-7 of their values
 //! as rounding would, at last by 4e-6. Where rounding is amplified, the nudged runs differ from the plain one by as much as
 //! the reference does, and the tolerance is raised to four times that; the report marks it. A mistake
 //! in the engine is the same in all of these runs and raises nothing. What is continuous in the inputs

@@ -1,5 +1,5 @@
 //! Single operations: each case is recorded on a tape of its own, exactly as the networks record it,
-//! differentiated and run. Picture operations go through the functions the pictures go through.
+//! differentiated and run. Image operations go through the functions the images go through.
 
 use serde_json::Value as Json;
 
@@ -754,17 +754,17 @@ impl Case<'_> {
         }))
     }
 
-    /// A picture `[H, W, 3]` of bytes.
-    fn picture(&self, tensor: &str) -> Result<Rgb8> {
+    /// An image `[H, W, 3]` of bytes.
+    fn image(&self, tensor: &str) -> Result<Rgb8> {
         let d = self.dims(tensor, 3)?;
         if d[2] != 3 {
-            return Err(self.bad(format!("{tensor} has the shape {d:?}, which is no picture")));
+            return Err(self.bad(format!("{tensor} has the shape {d:?}, which is no image")));
         }
         Rgb8::new(d[1], d[0], self.golden.bytes(&self.key(tensor))?)
     }
 
     fn resize(&self) -> Result<Job> {
-        let (x, y) = (self.picture("x")?, self.picture("y")?);
+        let (x, y) = (self.image("x")?, self.image("y")?);
         let values = if self.golden.has(&self.key("y_normalised")) {
             Some(self.of_dims("y_normalised", &[3, y.height(), y.width()])?)
         } else {

@@ -38,7 +38,7 @@ impl Bounds {
     }
 }
 
-/// Pictures the generators make.
+/// Images the generators make.
 pub const IMAGE: Bounds = Bounds::fixed(5e-5);
 /// CAM logits of the generators.
 pub const CAM_LOGIT: Bounds = Bounds::fixed(3e-5);

@@ -24,7 +24,7 @@ enum Kind {
     /// `init/<net>/<key>`.
     Initial { net: String, key: String },
     /// `image/<A|B>/<i>`.
-    Picture,
+    Image,
     /// An output of iteration 1.
     Output(Output),
     /// `tap/<net>/<module>`.
@@ -78,7 +78,7 @@ impl Kind {
                 let (net, key) = (net.to_owned(), rest.to_owned());
                 match top {
                     "init" => Some(Self::Initial { net, key }),
-                    "image" => Some(Self::Picture),
+                    "image" => Some(Self::Image),
                     "fwd" => Output::of(&net, rest).map(Self::Output),
                     "tap" => Some(Self::Tap { net, module: key }),
                     "grad_D" | "grad_G" => Some(Self::Gradient { net, key }),
@@ -151,7 +151,7 @@ pub(super) struct Recorded {
     notes: Vec<String>,
 }
 
-/// Largest number of steps or pictures that is believed.
+/// Largest number of steps or images that is believed.
 const MOST: u64 = 1_000_000;
 
 impl Recorded {
@@ -168,7 +168,7 @@ impl Recorded {
         for key in golden.keys() {
             match Kind::of(key) {
                 None => unknown.push(key),
-                Some(Kind::Initial { .. } | Kind::Picture) => {}
+                Some(Kind::Initial { .. } | Kind::Image) => {}
                 Some(kind) => {
                     taps |= matches!(kind, Kind::Tap { .. });
                     kinds.push((key.to_owned(), kind));
@@ -354,8 +354,8 @@ impl Recorded {
         let mut values = Values::new();
         let mut losses = Vec::new();
         for step in 1..=self.steps {
-            let a = self.pictures(golden, "A", step, nudge)?;
-            let b = self.pictures(golden, "B", step, nudge)?;
+            let a = self.batch_images(golden, "A", step, nudge)?;
+            let b = self.batch_images(golden, "B", step, nudge)?;
             trainer.step(step, &a, &b)?;
             losses.push(trainer.losses()?);
             if step == 1 {
@@ -385,7 +385,7 @@ impl Recorded {
     }
 
     /// A batch in the device's order.
-    fn pictures(&self, golden: &Golden, domain: &str, step: u64, nudge: Option<f32>) -> Result<Vec<f32>> {
+    fn batch_images(&self, golden: &Golden, domain: &str, step: u64, nudge: Option<f32>) -> Result<Vec<f32>> {
         let (side, channels) = (self.cfg.img_size, self.cfg.img_ch);
         let mut data = golden.floats(&format!("image/{domain}/{step}"))?;
         if let Some(nudge) = nudge {
@@ -722,7 +722,7 @@ impl Order {
             Kind::Moment { slot: Slot::M, .. } => Self::FirstMoments,
             Kind::Moment { .. } => Self::SecondMoments,
             Kind::Loss { .. } => Self::Loss(1),
-            Kind::Rates | Kind::Initial { .. } | Kind::Picture => Self::Rates,
+            Kind::Rates | Kind::Initial { .. } | Kind::Image => Self::Rates,
         }
     }
 
@@ -880,7 +880,7 @@ impl Output {
 }
 
 /// The tap of a module and its direction. A tap's first use is the first half of its pass's batch: the
-/// picture to translate, or the real one.
+/// image to translate, or the real one.
 fn find_tap<'t>(trainer: &'t Trainer, net: &str, module: &str) -> Option<(&'t Tap, usize)> {
     let outputs = trainer.outputs();
     let (role, direction) = Role::of_net(net)?;

@@ -1,4 +1,4 @@
-//! Every rung of `kernels/adalin` in every element type: against recorded data, against double precision,
+//! Every variant of `kernels/adalin` in every element type: against recorded data, against double precision,
 //! twice the same bits; what it moves, and what the compiler made of it.
 
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use ugatit::bench::adalin::{count, tolerance};
 use ugatit::device::emulator::{Emulator, Options, WarpOrder};
 use ugatit::device::{Device, Space};
 use ugatit::tape::{
-    Activation, Affine, LowerOptions, NormRung, Seed, StateLayout, StateView, Tape, plan::plan_with,
+    Activation, Affine, LowerOptions, NormVariant, Seed, StateLayout, StateView, Tape, plan::plan_with,
 };
 use ugatit::tensor::{DType, Shape, nchw_to_nhwc};
 
@@ -30,24 +30,24 @@ fn check(case: &Case, inputs: &Inputs, want: &Outputs, tolerance: f64) {
     // numbers: rounded at every step in 16 bits, nothing of it is left.
     let lost = case.shape.pixels() == 2
         && case.dtype != DType::F32
-        && matches!(case.rung, NormRung::Elementary | NormRung::Composed);
+        && matches!(case.variant, NormVariant::Elementary | NormVariant::Composed);
     let shown = if lost { 1 } else { names.len() };
     for (name, err) in names.into_iter().zip(deviation(&got, want, case.dtype)).take(shown) {
         assert!(err <= tolerance, "{}: {name} is off by {err:.2e}, allowed {tolerance:.0e}", case.describe());
     }
 }
 
-/// Every rung and type on one layer, against the definition in double precision.
+/// Every variant and type on one layer, against the definition in double precision.
 fn check_all(kind: Kind, shape: Shape, offset: f32, spread: f32, widen: f64) {
     for dtype in DTYPES {
-        for rung in NormRung::ALL {
-            let case = Case::new(kind, rung, dtype, shape);
+        for variant in NormVariant::ALL {
+            let case = Case::new(kind, variant, dtype, shape);
             let inputs = Inputs::random(&case, offset, spread, 7);
             check(
                 &case,
                 &inputs,
                 &reference::outputs(&case, &inputs),
-                tolerance(case.rung, case.dtype) * widen,
+                tolerance(case.variant, case.dtype) * widen,
             );
         }
     }
@@ -105,18 +105,18 @@ fn golden_forward_and_backward() {
         } else {
             1.0
         };
-        for rung in NormRung::ALL {
-            let case = Case::new(kind, rung, DType::F32, shape);
-            check(&case, &inputs, &want, tolerance(case.rung, case.dtype) * widen);
+        for variant in NormVariant::ALL {
+            let case = Case::new(kind, variant, DType::F32, shape);
+            check(&case, &inputs, &want, tolerance(case.variant, case.dtype) * widen);
             for dtype in [DType::F16, DType::Bf16] {
                 let case = Case { dtype, ..case };
                 let inputs = inputs.clone().rounded(dtype);
                 let want = reference::outputs(&case, &inputs);
-                check(&case, &inputs, &want, tolerance(case.rung, case.dtype) * widen);
+                check(&case, &inputs, &want, tolerance(case.variant, case.dtype) * widen);
             }
         }
         // The reference agrees with the recorded data, so that it may stand in for it elsewhere.
-        let case = Case::new(kind, NormRung::Fused, DType::F32, shape);
+        let case = Case::new(kind, NormVariant::Fused, DType::F32, shape);
         for err in deviation(&reference::outputs(&case, &inputs), &want, DType::F32) {
             assert!(err <= 3e-7 * widen, "{name}: the reference is off by {err:.2e}");
         }
@@ -147,11 +147,11 @@ fn two_directions_with_two_images_each() {
 #[test]
 fn a_large_mean_with_a_small_variance() {
     // Mean 50, standard deviation 0.03: E[x^2] - E[x]^2 would have no digit left in fp32. The mean's own
-    // rounding, 2e-6, is 6e-5 of a deviation; no rung can do better than that with an fp32 mean. drho is a
+    // rounding, 2e-6, is 6e-5 of a deviation; no variant can do better than that with an fp32 mean. drho is a
     // difference of two such results.
     for (kind, c) in [(Kind::AdaLin, 16), (Kind::Iln, 5), (Kind::Instance, 8)] {
-        for rung in NormRung::ALL {
-            let case = Case::new(kind, rung, DType::F32, Shape::new(1, 2, 24, 20, c));
+        for variant in NormVariant::ALL {
+            let case = Case::new(kind, variant, DType::F32, Shape::new(1, 2, 24, 20, c));
             let inputs = Inputs::random(&case, 50.0, 0.0316, 3);
             check(&case, &inputs, &reference::outputs(&case, &inputs), 5e-4);
         }
@@ -169,21 +169,21 @@ fn activation_residual_and_padding() {
             [(Activation::Relu, false), (Activation::LeakyRelu, true), (Activation::None, true)]
         {
             for dtype in DTYPES {
-                for rung in NormRung::ALL {
-                    let mut case = Case::new(Kind::AdaLin, rung, dtype, shape);
+                for variant in NormVariant::ALL {
+                    let mut case = Case::new(Kind::AdaLin, variant, dtype, shape);
                     (case.act, case.residual) = (act, residual);
-                    let unfused = matches!(rung, NormRung::Elementary | NormRung::Composed);
+                    let unfused = matches!(variant, NormVariant::Elementary | NormVariant::Composed);
                     if unfused && dtype != DType::F32 {
                         assert_eq!(case.build().is_err(), act != Activation::None);
                         continue;
                     }
-                    if rung == NormRung::Network {
+                    if variant == NormVariant::Network {
                         case.padded = Some((pad, up));
                     }
                     let inputs = Inputs::random(&case, 0.1, 1.0, 11);
                     let mut want = reference::outputs(&case, &inputs);
                     want.out = reference::padded(&case, &want.out);
-                    check(&case, &inputs, &want, tolerance(case.rung, case.dtype));
+                    check(&case, &inputs, &want, tolerance(case.variant, case.dtype));
                 }
             }
         }
@@ -194,7 +194,7 @@ fn activation_residual_and_padding() {
 fn the_reference_is_the_derivative_of_its_forward_pass() {
     // Finite differences in double precision, through a scalar <dy, out>.
     for kind in [Kind::AdaLin, Kind::Iln, Kind::Instance] {
-        let mut case = Case::new(kind, NormRung::Fused, DType::F32, Shape::new(1, 2, 3, 4, 3));
+        let mut case = Case::new(kind, NormVariant::Fused, DType::F32, Shape::new(1, 2, 3, 4, 3));
         case.act = Activation::LeakyRelu;
         let inputs = Inputs::random(&case, 0.2, 1.0, 5);
         let grads = reference::outputs(&case, &inputs);
@@ -226,9 +226,9 @@ fn the_reference_is_the_derivative_of_its_forward_pass() {
 
 #[test]
 fn the_same_bits_on_every_run() {
-    for rung in NormRung::ALL {
+    for variant in NormVariant::ALL {
         for dtype in DTYPES {
-            let case = Case::new(Kind::Iln, rung, dtype, Shape::new(2, 2, 20, 17, 16));
+            let case = Case::new(Kind::Iln, variant, dtype, Shape::new(2, 2, 20, 17, 16));
             let inputs = Inputs::random(&case, 1.0, 1.0, 2);
             let first = run(&case, &inputs);
             let mut device = Emulator::new(Options { threads: 1, ..Options::default() });
@@ -240,48 +240,48 @@ fn the_same_bits_on_every_run() {
 
 #[test]
 fn a_nan_reaches_output_and_gradient() {
-    for rung in NormRung::ALL {
-        let case = Case::new(Kind::AdaLin, rung, DType::F32, Shape::new(1, 1, 6, 5, 8));
+    for variant in NormVariant::ALL {
+        let case = Case::new(Kind::AdaLin, variant, DType::F32, Shape::new(1, 1, 6, 5, 8));
         let mut inputs = Inputs::random(&case, 0.0, 1.0, 2);
         inputs.x[100] = f32::NAN;
         let got = run(&case, &inputs);
-        assert!(got.out.iter().all(|v| v.is_nan()), "{rung}: the layer's statistics lost a NaN");
-        assert!(got.dx.iter().all(|v| v.is_nan()), "{rung}");
+        assert!(got.out.iter().all(|v| v.is_nan()), "{variant}: the layer's statistics lost a NaN");
+        assert!(got.dx.iter().all(|v| v.is_nan()), "{variant}");
     }
 }
 
 #[test]
 fn launches_are_as_many_as_the_baselines_say() {
-    let launches = |kind, rung| {
-        let built = Case::new(kind, rung, DType::F16, Shape::new(1, 1, 64, 64, 256)).build().unwrap();
+    let launches = |kind, variant| {
+        let built = Case::new(kind, variant, DType::F16, Shape::new(1, 1, 64, 64, 256)).build().unwrap();
         (built.launches(Part::Forward).len(), built.launches(Part::Backward).len())
     };
-    assert_eq!(launches(Kind::AdaLin, NormRung::Elementary), (18, 47));
-    assert_eq!(launches(Kind::Iln, NormRung::Elementary), (18, 47));
-    assert_eq!(launches(Kind::Instance, NormRung::Elementary), (6, 17));
-    assert_eq!(launches(Kind::AdaLin, NormRung::Composed), (7, 14));
-    assert_eq!(launches(Kind::Instance, NormRung::Composed), (2, 2));
-    for rung in [NormRung::Fused, NormRung::Vectorised, NormRung::Network] {
-        assert_eq!(launches(Kind::AdaLin, rung), (3, 3));
+    assert_eq!(launches(Kind::AdaLin, NormVariant::Elementary), (18, 47));
+    assert_eq!(launches(Kind::Iln, NormVariant::Elementary), (18, 47));
+    assert_eq!(launches(Kind::Instance, NormVariant::Elementary), (6, 17));
+    assert_eq!(launches(Kind::AdaLin, NormVariant::Composed), (7, 14));
+    assert_eq!(launches(Kind::Instance, NormVariant::Composed), (2, 2));
+    for variant in [NormVariant::Fused, NormVariant::Vectorised, NormVariant::Network] {
+        assert_eq!(launches(Kind::AdaLin, variant), (3, 3));
     }
     // One launch, and one for the gradients of the parameters.
-    assert_eq!(launches(Kind::AdaLin, NormRung::Resident), (1, 2));
-    assert_eq!(launches(Kind::Instance, NormRung::Resident), (1, 1));
+    assert_eq!(launches(Kind::AdaLin, NormVariant::Resident), (1, 2));
+    assert_eq!(launches(Kind::Instance, NormVariant::Resident), (1, 1));
 }
 
 #[test]
-fn the_fused_rungs_move_little_more_than_they_must() {
+fn the_fused_variants_move_little_more_than_they_must() {
     // The pass that writes the result: forward x in, result out; backward dout and x in, dx out. The
     // statistics before it read x once more, the sums before the backward one dout and x; with them three
     // and five passes over the tensor. Partial results and parameters may add 5 %.
-    for (dtype, rungs) in [
-        (DType::F32, &[NormRung::Fused, NormRung::Vectorised, NormRung::Network][..]),
-        (DType::F16, &[NormRung::Vectorised, NormRung::Network]),
-        (DType::Bf16, &[NormRung::Vectorised]),
+    for (dtype, variants) in [
+        (DType::F32, &[NormVariant::Fused, NormVariant::Vectorised, NormVariant::Network][..]),
+        (DType::F16, &[NormVariant::Vectorised, NormVariant::Network]),
+        (DType::Bf16, &[NormVariant::Vectorised]),
     ] {
-        for &rung in rungs {
-            let mut case = Case::new(Kind::AdaLin, rung, dtype, Shape::new(1, 8, 32, 32, 64));
-            if rung == NormRung::Network {
+        for &variant in variants {
+            let mut case = Case::new(Kind::AdaLin, variant, dtype, Shape::new(1, 8, 32, 32, 64));
+            if variant == NormVariant::Network {
                 case.padded = Some((1, 1));
             }
             let mut emulator = Emulator::new(Options::default());
@@ -295,7 +295,7 @@ fn the_fused_rungs_move_little_more_than_they_must() {
                     case.describe()
                 );
             };
-            if rung != NormRung::Fused {
+            if variant != NormVariant::Fused {
                 within("forward apply", forward.last_launch_bytes, case.least_forward());
                 within("forward", forward.moved(), case.least_forward() + tensor);
                 within("backward apply", backward.last_launch_bytes, case.least_backward());
@@ -312,14 +312,14 @@ fn the_fused_rungs_move_little_more_than_they_must() {
 }
 
 #[test]
-fn the_resident_rung_moves_every_tensor_once() {
+fn the_resident_variant_moves_every_tensor_once() {
     // Images in turns, and one image that all blocks share. Forward x in, result out;
     // backward dout and x in, dx out; everything else, partial sums and parameters, may add 5 %.
     for (dtype, shape) in DTYPES
         .into_iter()
         .flat_map(|dtype| [(dtype, Shape::new(1, 16, 64, 64, 64)), (dtype, Shape::new(1, 1, 64, 64, 256))])
     {
-        let case = Case::new(Kind::AdaLin, NormRung::Resident, dtype, shape);
+        let case = Case::new(Kind::AdaLin, NormVariant::Resident, dtype, shape);
         let mut emulator = Emulator::new(Options::default());
         let [forward, backward] = count(&mut emulator, &case).unwrap();
         for (what, counts, least) in
@@ -350,7 +350,7 @@ fn resident_blocks_have_images_in_turns() {
         (Shape::new(1, 4, 90, 80, 129), DType::Bf16),
     ] {
         for kind in [Kind::AdaLin, Kind::Instance] {
-            let mut case = Case::new(kind, NormRung::Resident, dtype, shape);
+            let mut case = Case::new(kind, NormVariant::Resident, dtype, shape);
             case.act = Activation::LeakyRelu;
             for part in [Part::Forward, Part::Backward] {
                 let launch = &case.build().unwrap().launches(part)[0].clone();
@@ -361,7 +361,7 @@ fn resident_blocks_have_images_in_turns() {
                 );
             }
             let inputs = Inputs::random(&case, 0.5, 1.0, 9);
-            check(&case, &inputs, &reference::outputs(&case, &inputs), tolerance(case.rung, dtype));
+            check(&case, &inputs, &reference::outputs(&case, &inputs), tolerance(case.variant, dtype));
         }
     }
 }
@@ -370,7 +370,7 @@ fn resident_blocks_have_images_in_turns() {
 fn resident_blocks_wait_for_each_other_where_they_must() {
     // The race checker knows what release and acquire order; whichever block and warp is first, the bits are
     // the same, and the counters are left as they were found: the program runs twice.
-    let mut case = Case::new(Kind::Iln, NormRung::Resident, DType::F32, Shape::new(2, 2, 40, 37, 24));
+    let mut case = Case::new(Kind::Iln, NormVariant::Resident, DType::F32, Shape::new(2, 2, 40, 37, 24));
     case.act = Activation::Relu;
     let inputs = Inputs::random(&case, 1.0, 1.0, 4);
     let plain = run(&case, &inputs);
@@ -386,9 +386,9 @@ fn resident_blocks_wait_for_each_other_where_they_must() {
 }
 
 #[test]
-fn an_image_too_large_to_be_resident_is_left_to_the_rung_below() {
+fn an_image_too_large_to_be_resident_is_left_to_the_variant_below() {
     let launches = |side, c, dtype| {
-        let built = Case::new(Kind::AdaLin, NormRung::Resident, dtype, Shape::new(1, 1, side, side, c))
+        let built = Case::new(Kind::AdaLin, NormVariant::Resident, dtype, Shape::new(1, 1, side, side, c))
             .build()
             .unwrap();
         (built.launches(Part::Forward).len(), built.launches(Part::Backward).len())
@@ -410,9 +410,10 @@ fn tiles_fit_the_shared_memory_they_are_made_for() {
         (256, 64, DType::F16, 163 << 10),
     ] {
         for n in [1, 4, 16, 64] {
-            let built = Case::new(Kind::AdaLin, NormRung::Resident, dtype, Shape::new(1, n, side, side, c))
-                .build()
-                .unwrap();
+            let built =
+                Case::new(Kind::AdaLin, NormVariant::Resident, dtype, Shape::new(1, n, side, side, c))
+                    .build()
+                    .unwrap();
             for launch in built.launches(Part::Both).iter().filter(|l| l.cooperative) {
                 for r in launch.kernel.resources {
                     // 1 KiB of every block is the system's.
@@ -432,27 +433,30 @@ fn tiles_fit_the_shared_memory_they_are_made_for() {
 
 #[test]
 fn the_baselines_move_what_their_passes_say() {
-    for (rung, forward_passes, backward_passes) in
-        [(NormRung::Elementary, 23.0, 76.0), (NormRung::Composed, 11.0, 27.0)]
+    for (variant, forward_passes, backward_passes) in
+        [(NormVariant::Elementary, 23.0, 76.0), (NormVariant::Composed, 11.0, 27.0)]
     {
-        let case = Case::new(Kind::AdaLin, rung, DType::F32, Shape::new(1, 8, 32, 32, 64));
+        let case = Case::new(Kind::AdaLin, variant, DType::F32, Shape::new(1, 8, 32, 32, 64));
         let mut emulator = Emulator::new(Options::default());
         let [forward, backward] = count(&mut emulator, &case).unwrap();
         let tensor = (case.least_backward() / 3) as f64;
         for (got, passes) in [(forward, forward_passes), (backward, backward_passes)] {
             // Broadcast operands are read beside the tensors: at most one each time.
             let moved = got.moved() as f64 / tensor;
-            assert!(moved >= 0.99 * passes && moved <= 1.6 * passes, "{rung}: {moved:.1} of {passes} passes");
+            assert!(
+                moved >= 0.99 * passes && moved <= 1.6 * passes,
+                "{variant}: {moved:.1} of {passes} passes"
+            );
         }
     }
 }
 
-/// Norm, padding, a second norm with a residual, and back, through the planner: every rung gives the same.
+/// Norm, padding, a second norm with a residual, and back, through the planner: every variant gives the same.
 #[test]
-fn a_planned_network_agrees_in_every_rung() {
+fn a_planned_network_agrees_in_every_variant() {
     let shape = Shape::new(2, 2, 5, 6, 8);
     let wide = Shape { h: 7, w: 8, ..shape };
-    let run = |norm: NormRung| -> (usize, Vec<Vec<f32>>) {
+    let run = |norm: NormVariant| -> (usize, Vec<Vec<f32>>) {
         let mut layout = StateLayout::default();
         let mut tape = Tape::new();
         let mut state = |tape: &mut Tape, name: &str, shape: Shape| {
@@ -498,10 +502,10 @@ fn a_planned_network_agrees_in_every_rung() {
         });
         (planned.program.launches.len(), read.collect())
     };
-    let (launches, want) = run(NormRung::Vectorised);
-    for norm in NormRung::ALL {
+    let (launches, want) = run(NormVariant::Vectorised);
+    for norm in NormVariant::ALL {
         let (count, got) = run(norm);
-        if norm == NormRung::Network {
+        if norm == NormVariant::Network {
             assert_eq!(count, launches - 2, "both paddings are made by the norms");
             assert_eq!(got, want, "the padding changes no bit");
         }
@@ -517,6 +521,6 @@ fn a_planned_network_agrees_in_every_rung() {
 
 #[test]
 fn two_pixels_at_least() {
-    let one = Case::new(Kind::AdaLin, NormRung::Vectorised, DType::F32, Shape::new(1, 1, 1, 1, 8));
+    let one = Case::new(Kind::AdaLin, NormVariant::Vectorised, DType::F32, Shape::new(1, 1, 1, 1, 8));
     assert!(one.build().is_err());
 }

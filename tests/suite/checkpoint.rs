@@ -16,8 +16,8 @@ fn config() -> Config {
 }
 
 fn meta(config: &Config) -> Meta {
-    let pictures = 0xfedc_ba98_7654_3210;
-    Meta { config: config.clone(), step: 7, seed: u64::MAX, batch_size: 2, pictures, norm: Norms::Composed }
+    let images = 0xfedc_ba98_7654_3210;
+    Meta { config: config.clone(), step: 7, seed: u64::MAX, batch_size: 2, images, norm: Norms::Composed }
 }
 
 fn trainer(config: &Config, seed: u64) -> Trainer {
@@ -169,8 +169,8 @@ fn a_generator_loads_from_a_file_of_its_weights_only() {
     let mut checkpoint = Checkpoint::open(&path).expect("whole");
     let mut inference = Inference::new(crate::device(), &config, 1, 1).expect("an inference");
     checkpoint.load_generator(1, &mut inference).expect("loaded");
-    let picture = vec![0.25; 16 * 16 * 3];
-    let (image, map) = inference.translate(&picture).expect("translated");
+    let image = vec![0.25; 16 * 16 * 3];
+    let (image, map) = inference.translate(&image).expect("translated");
     assert!(image.iter().all(|x| x.abs() <= 1.0) && map.len() == 16);
     expect_error(checkpoint.load_into(&mut trainer), &["slim.safetensors has no genA2B/"]);
     let mut inference = Inference::new(crate::device(), &config, 0, 1).expect("an inference");
@@ -248,7 +248,7 @@ fn files_of_another_model_name_the_tensor_and_both_shapes() {
         &["[4, 3, 49]", "[4, 3, 7, 7]", "another model than its tensors"],
     );
 
-    // In full mode the weights belong to one picture size.
+    // In full mode the weights belong to one image size.
     let full = Config { light: false, ..config() };
     let (_folder, path, _) = saved(&full);
     let mut checkpoint = Checkpoint::open(&path).expect("whole");

@@ -4,11 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
-use ugatit::data::{Rgb8, load_picture};
+use ugatit::data::{Rgb8, load_image};
 use ugatit::device::cuda::Cuda;
 use ugatit::report::save_png;
 
-use crate::command::{Ended, Place, TINY, command, names, pictures, read, ugatit};
+use crate::command::{Ended, Place, TINY, command, images, names, read, ugatit};
 
 const NO_PATHS: [&str; 0] = [];
 
@@ -51,44 +51,39 @@ fn bad_folders() {
         TINY,
         &["error: no such folder", "datta", "hint: did you mean", "data?"],
     );
-    refused(&place, &pictures("trainA")[0], TINY, &["not a folder"]);
+    refused(&place, &images("trainA")[0], TINY, &["not a folder"]);
     refused(&place, &data.join("trainA"), TINY, &["no folder trainA", "hint: use the folder above"]);
     let empty = place.path("empty");
     fs::create_dir_all(empty.join("trainA")).expect("a folder");
     refused(&place, &empty, TINY, &["no folder trainB in"]);
     fs::create_dir(empty.join("trainB")).expect("a folder");
-    refused(
-        &place,
-        &empty,
-        TINY,
-        &["no picture in", "trainA: the folder is empty", "hint: put pictures there"],
-    );
+    refused(&place, &empty, TINY, &["no image in", "trainA: the folder is empty", "hint: put images there"]);
     fs::write(place.path("run"), "").expect("written");
     place.train("").expect(2, &["cannot write a run to", "it is a file", "another --out"]);
 }
 
-/// Text called png, a 1x1 picture, and a picture whose data break off.
-fn bad_pictures(folder: &Path) {
-    fs::write(folder.join("0text.png"), "not a picture").expect("written");
+/// Text called png, a 1x1 image, and an image whose data break off.
+fn bad_images(folder: &Path) {
+    fs::write(folder.join("0text.png"), "not an image").expect("written");
     save_png(&folder.join("0tiny.png"), &Rgb8::filled(1, 1, [9; 3])).expect("written");
     fs::write(folder.join("0zero.jpg"), "").expect("written");
-    let whole = read(&pictures("trainA")[7]);
+    let whole = read(&images("trainA")[7]);
     fs::write(folder.join("0cut.png"), &whole[..whole.len() / 2]).expect("written");
 }
 
 #[test]
-fn bad_pictures_are_named_and_passed_over() {
+fn bad_images_are_named_and_passed_over() {
     let place = Place::new();
-    bad_pictures(&place.data().join("trainA"));
+    bad_images(&place.data().join("trainA"));
     place.train("--steps 3").expect(
         0,
         &[
-            "warning: skipped 3 of 6 pictures in",
-            "0text.png (not a picture",
+            "warning: skipped 3 of 6 images in",
+            "0text.png (not an image",
             "0tiny.png (only 1 x 1 pixels",
             "0zero.jpg (the file is empty)",
-            "pictures: 3 of A and 2 of B",
-            "warning: skipping a picture: cannot read",
+            "images: 3 of A and 2 of B",
+            "warning: skipping an image: cannot read",
             "0cut.png",
         ],
     );
@@ -96,18 +91,18 @@ fn bad_pictures_are_named_and_passed_over() {
     for name in names(&place.data().join("trainB")) {
         fs::remove_file(place.data().join("trainB").join(name)).expect("exists");
     }
-    bad_pictures(&place.data().join("trainB"));
+    bad_images(&place.data().join("trainB"));
     // One of them looks good from outside.
     let data = place.data();
     let ended = place.train("--steps 3");
-    ended.expect(1, &["none of the 1 pictures in", "trainB can be decoded", "hint: the warnings name"]);
+    ended.expect(1, &["none of the 1 images in", "trainB can be decoded", "hint: the warnings name"]);
     fs::remove_file(data.join("trainB/0cut.png")).expect("exists");
     let place = Place::new();
     refused(
         &place,
         &data,
         TINY,
-        &["no picture in", "can be used", "0text.png", "0tiny.png", "0zero.jpg", "hint: "],
+        &["no image in", "can be used", "0text.png", "0tiny.png", "0zero.jpg", "hint: "],
     );
 }
 
@@ -174,7 +169,7 @@ fn a_run_writes_what_it_says() {
     let ended = place.train("--steps 3 --save-every 2 --sample-every 2").expect(
         0,
         &[
-            "pictures: 2 of A and 2 of B to train with, 1 and 1 to test",
+            "images: 2 of A and 2 of B to train with, 1 and 1 to test",
             "device: ",
             "memory: ",
             "step 3/3",
@@ -193,9 +188,9 @@ fn a_run_writes_what_it_says() {
     assert!(rows.len() == 4 && rows.iter().all(|row| row.len() == 30));
     assert_eq!(rows[0][..3], ["step", "lr", "D_ad_loss_GA"]);
     assert!(rows[1..].iter().flatten().all(|x| x.parse::<f64>().is_ok_and(f64::is_finite)));
-    // Two training columns and one of test pictures, in both directions.
-    let sheet = load_picture(&place.run().join("samples/step-0000003.png")).expect("a picture");
-    assert!(sheet.width() > 2 * 3 * 8 && sheet.height() >= 7 * 8);
+    // Two training columns and one of test images, in both directions.
+    let sample_grid = load_image(&place.run().join("samples/step-0000003.png")).expect("an image");
+    assert!(sample_grid.width() > 2 * 3 * 8 && sample_grid.height() >= 7 * 8);
 
     // Another seed is another run; the same one is the same run.
     let losses_of = |flags: &str| {
@@ -215,11 +210,11 @@ fn translating() {
     fs::create_dir_all(photos.join("more")).expect("a folder");
     let noise = |width: usize, height: usize| {
         let pixels = (0..width * height * 3).map(|i| (i * 37 % 251) as u8).collect();
-        Rgb8::new(width, height, pixels).expect("a picture")
+        Rgb8::new(width, height, pixels).expect("an image")
     };
     save_png(&photos.join("a.png"), &noise(40, 20)).expect("written");
     save_png(&photos.join("more/a.png"), &noise(9, 33)).expect("written");
-    fs::copy(&pictures("trainA")[0], photos.join("emoji.PNG")).expect("a copy");
+    fs::copy(&images("trainA")[0], photos.join("emoji.PNG")).expect("a copy");
     let translate = |flags: &str, checkpoint: &Path, inputs: &[&Path]| {
         let mut translate = command("translate --direction a2b");
         translate.args(flags.split_whitespace()).arg(checkpoint).args(inputs).arg("--out").arg(&out);
@@ -227,20 +222,20 @@ fn translating() {
     };
 
     let ended =
-        translate("--heatmap", &place.run(), &[&photos]).expect(0, &["step 1", "translated 3 pictures"]);
+        translate("--heatmap", &place.run(), &[&photos]).expect(0, &["step 1", "translated 3 images"]);
     let want = ["a-2.heatmap.png", "a-2.png", "a.heatmap.png", "a.png", "emoji.heatmap.png", "emoji.png"];
     assert_eq!(names(&out), want);
     assert_eq!(ended.out.lines().count(), 6);
     assert!(ended.out.starts_with(&format!("{}\n", out.join("a.png").display())));
     for (name, width, height) in [("a", 40, 20), ("a-2", 9, 33), ("emoji", 64, 64)] {
         for ending in ["png", "heatmap.png"] {
-            let picture = load_picture(&out.join(format!("{name}.{ending}"))).expect("a picture");
-            assert_eq!((picture.width(), picture.height()), (width, height), "{name}.{ending}");
+            let image = load_image(&out.join(format!("{name}.{ending}"))).expect("an image");
+            assert_eq!((image.width(), image.height()), (width, height), "{name}.{ending}");
         }
     }
     // The other direction is another generator; the same one again gives the same.
     let before = read(&out.join("a.png"));
-    translate("", &place.checkpoint(1), &[&photos.join("a.png")]).expect(0, &["translated 1 picture"]);
+    translate("", &place.checkpoint(1), &[&photos.join("a.png")]).expect(0, &["translated 1 image"]);
     assert!(read(&out.join("a.png")) == before);
     let mut back = command("translate --direction b2a");
     back.arg(place.run()).arg(photos.join("a.png")).arg("--out").arg(place.path("back"));
@@ -248,18 +243,18 @@ fn translating() {
     assert!(read(&place.path("back/a.png")) != before);
 
     // What cannot be used is named, and the rest is done.
-    bad_pictures(&photos);
+    bad_images(&photos);
     let ended = translate("", &place.run(), &[&photos, Path::new("none.png")]);
     ended.expect(
         1,
         &[
             "skipping",
-            "0text.png: not a picture",
+            "0text.png: not an image",
             "0tiny.png: only 1 x 1",
             "0cut.png: ",
             "0zero.jpg: ",
             "none.png: no such file",
-            "translated 3 pictures, skipped 5",
+            "translated 3 images, skipped 5",
         ],
     );
     let tiny = photos.join("0tiny.png");
@@ -299,7 +294,7 @@ fn a_full_mode_run_belongs_to_its_size() {
         &[
             "--size 16 contradicts the run in",
             "started with 8",
-            "hint: in full mode the weights belong to one picture size",
+            "hint: in full mode the weights belong to one image size",
         ],
     );
     train("--light --resume").expect(2, &["--light contradicts the run in", "started without"]);
@@ -374,7 +369,7 @@ fn a_profile_and_a_plan_agree() {
     let flags = "--size 64 --ch 8 --light";
     let run = |command: &str| -> serde_json::Value {
         let ended = ugatit(&format!("{command} {flags} --json"), &NO_PATHS);
-        let ended = ended.expect(0, &["--n-dis 5: the official 6 needs pictures larger than 64 pixels"]);
+        let ended = ended.expect(0, &["--n-dis 5: the official 6 needs images larger than 64 pixels"]);
         serde_json::from_str(&ended.out).expect("JSON")
     };
     let (plan, profile) = (run("plan"), run("profile --device emulator"));

@@ -64,14 +64,14 @@ pub struct Place {
 }
 
 impl Place {
-    /// With two sample pictures of each domain to train with, and one to test with.
+    /// With two sample images of each domain to train with, and one to test with.
     pub fn new() -> Self {
         let place = Self { root: tempfile::tempdir().expect("a folder") };
         for (part, count) in [("trainA", 2), ("trainB", 2), ("testA", 1), ("testB", 1)] {
             let folder = place.data().join(part);
             std::fs::create_dir_all(&folder).expect("a folder");
-            for picture in pictures(part).into_iter().take(count) {
-                std::fs::copy(&picture, folder.join(picture.file_name().expect("a file"))).expect("a copy");
+            for image in images(part).into_iter().take(count) {
+                std::fs::copy(&image, folder.join(image.file_name().expect("a file"))).expect("a copy");
             }
         }
         place
@@ -105,8 +105,8 @@ impl Place {
     }
 }
 
-/// Sample pictures of one part, by name.
-pub fn pictures(part: &str) -> Vec<PathBuf> {
+/// Sample images of one part, by name.
+pub fn images(part: &str) -> Vec<PathBuf> {
     names(&emoji().join(part)).into_iter().map(|name| emoji().join(part).join(name)).collect()
 }
 

@@ -330,8 +330,8 @@ fn operations_that_are_off_or_unknown_are_noticed() {
     r.change("23_global_max_pool/d_x", |i, x| if i == 0 { x + 1e-3 } else { x });
     r.change("42_adam/p3", |i, x| if i == 5 { x + 1e-5 } else { x });
     r.metadata.insert("cases".into(), r.metadata["cases"].replace("\"reflect_pad\"", "\"zero_pad\""));
-    let (.., picture) = r.tensors.iter_mut().find(|t| t.0 == "44_resize/y").unwrap();
-    picture[100] ^= 1;
+    let (.., image) = r.tensors.iter_mut().find(|t| t.0 == "44_resize/y").unwrap();
+    image[100] ^= 1;
     let mut failing = r.failing();
     failing.sort();
     let off =

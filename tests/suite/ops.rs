@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use ugatit::device::{Device, Space};
 use ugatit::tape::{
-    Activation, Affine, ConvRung, LossKind, LowerOptions, Seed, StateLayout, StateView, Tape, Value,
+    Activation, Affine, ConvVariant, LossKind, LowerOptions, Seed, StateLayout, StateView, Tape, Value,
     plan_with,
 };
 use ugatit::tensor::Shape;
@@ -282,7 +282,7 @@ fn padding() {
         ("pad 1 of 5x4, four channels, two directions", Shape::new(2, 2, 5, 4, 8), 1, 1),
         ("up-sample, pad 1", Shape::new(1, 2, 7, 5, 4), 1, 2),
         ("up-sample, pad 2 of 2x3", Shape::new(1, 1, 2, 3, 5), 2, 2),
-        ("pad as wide as a picture allows", Shape::new(1, 1, 4, 3, 1), 2, 1),
+        ("pad as wide as an image allows", Shape::new(1, 1, 4, 3, 1), 2, 1),
     ] {
         let x = random(&mut rng(name), s, 1.0, 0.0);
         check(&case(name, vec![x], move |t, v| t.pad(v[0], p, up), move |x| pad(&x[0], p, up)));
@@ -303,7 +303,7 @@ fn convolutions() {
         ("conv kernel as large as the map", Shape::new(2, 1, 4, 4, 8), 4, 4, 1, false, Activation::None),
         ("conv more channels than a tile", Shape::new(1, 1, 7, 6, 68), 72, 3, 1, true, Activation::None),
     ];
-    for rung in [ConvRung::Direct, ConvRung::ImplicitGemm] {
+    for variant in [ConvVariant::Direct, ConvVariant::ImplicitGemm] {
         for (name, s, co, k, stride, bias, a) in cases {
             let mut r = rng(name);
             let fan = (k * k * s.c) as f64;
@@ -320,7 +320,7 @@ fn convolutions() {
                 move |t, v| t.conv("y", v[0], v[1], v.get(2).copied(), None, stride, a),
                 move |x| conv(&x[0], &x[1], x.get(2), stride, a),
             );
-            c.options.conv = rung;
+            c.options.conv = variant;
             check(&c);
         }
     }

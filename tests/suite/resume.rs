@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::command::{Ended, Place, names, read};
 
-/// Checks that two runs have left the same bits: every checkpoint tensor, loss and picture.
+/// Checks that two runs have left the same bits: every checkpoint tensor, loss and image.
 #[track_caller]
 fn assert_same_run(a: &Path, b: &Path, step: u64) {
     for file in [
@@ -180,13 +180,13 @@ fn contradictions_are_named() {
 }
 
 #[test]
-fn other_pictures_are_noted() {
+fn other_images_are_noted() {
     let place = Place::new();
     place.train("--steps 2 --save-every 1").expect(0, &[]);
     std::fs::remove_file(place.checkpoint(2)).expect("exists");
     let extra = place.data().join("trainA/zzz.png");
-    std::fs::copy(crate::command::pictures("trainB").remove(5), extra).expect("a copy");
-    place.train("--resume").expect(0, &["warning: the training pictures in", "not those"]);
+    std::fs::copy(crate::command::images("trainB").remove(5), extra).expect("a copy");
+    place.train("--resume").expect(0, &["warning: the training images in", "not those"]);
 }
 
 /// A shell that limits the size of files, without the signal that would end the process.

@@ -12,10 +12,10 @@ fn state(cfg: &Config, options: Options) -> Vec<u8> {
     let mut trainer =
         Trainer::new(Box::new(device.another()), cfg, 1, 0, Recording::default()).expect("it can be planned");
     trainer.initialise(5).expect("it has room");
-    let picture = |by: usize| -> Vec<f32> {
+    let image = |by: usize| -> Vec<f32> {
         (0..cfg.img_size.pow(2) * 3).map(|i| ((i * by) % 511) as f32 / 255.5 - 1.0).collect()
     };
-    let (a, b) = (picture(7919), picture(6007));
+    let (a, b) = (image(7919), image(6007));
     for step in 1..=2 {
         trainer.step(step, &a, &b).unwrap_or_else(|e| panic!("{e}"));
     }

@@ -18,11 +18,11 @@ fn train(norm: Norms) -> Trained {
         Trainer::with_options(crate::device(), &cfg, 1, 0, Recording::default(), options).expect("a trainer");
     trainer.initialise(3).expect("weights");
     let launches = trainer.program().launches.len();
-    let picture = |of: u32| -> Vec<f32> {
+    let image = |of: u32| -> Vec<f32> {
         (0..24 * 24 * 3).map(|i: u32| ((i * 7919 + of * 104_729) % 511) as f32 / 255.5 - 1.0).collect()
     };
     let losses = (1..=3).map(|step| {
-        trainer.step(step, &picture(2 * step as u32), &picture(2 * step as u32 + 1)).expect("a step");
+        trainer.step(step, &image(2 * step as u32), &image(2 * step as u32 + 1)).expect("a step");
         trainer.losses().expect("losses").0.to_vec()
     });
     let losses = losses.collect();

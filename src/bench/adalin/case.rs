@@ -1,4 +1,4 @@
-//! One case of the benchmark: a layer, a rung and an element type, as programs a device runs.
+//! One case of the benchmark: a layer, a variant and an element type, as programs a device runs.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use super::reference::Outputs;
 use crate::device::{Allocation, Arg, BUFFER_ALIGN, Buffer, BufferRef, Device, Launch, Program, Space};
 use crate::kernels;
-use crate::tape::norm::{self, NormRung};
+use crate::tape::norm::{self, NormVariant};
 use crate::tape::{Activation, plan};
 use crate::tensor::{DType, Shape};
 use crate::{Error, Result};
@@ -66,13 +66,13 @@ pub fn dtype_name(dtype: DType) -> &'static str {
     }
 }
 
-/// A layer in one rung and one element type.
+/// A layer in one variant and one element type.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Case {
     /// Which norm.
     pub kind: Kind,
     /// Which kernels.
-    pub rung: NormRung,
+    pub variant: NormVariant,
     /// Of input, output and their gradients.
     pub dtype: DType,
     /// Of the input.
@@ -81,14 +81,14 @@ pub struct Case {
     pub act: Activation,
     /// Whether a residual is added.
     pub residual: bool,
-    /// Padding and up-sampling of the output; [`NormRung::Network`] only.
+    /// Padding and up-sampling of the output; [`NormVariant::Network`] only.
     pub padded: Option<(usize, usize)>,
 }
 
 impl Case {
     /// A norm and nothing else.
-    pub fn new(kind: Kind, rung: NormRung, dtype: DType, shape: Shape) -> Self {
-        Self { kind, rung, dtype, shape, act: Activation::None, residual: false, padded: None }
+    pub fn new(kind: Kind, variant: NormVariant, dtype: DType, shape: Shape) -> Self {
+        Self { kind, variant, dtype, shape, act: Activation::None, residual: false, padded: None }
     }
 
     /// Images for each row of gamma and beta.
@@ -108,8 +108,8 @@ impl Case {
     /// In words.
     pub fn describe(&self) -> String {
         let s = self.shape;
-        let (kind, rung, dtype) = (self.kind, self.rung, dtype_name(self.dtype));
-        format!("{kind} {rung} {dtype} {}x{}x{}x{}", s.images(), s.h, s.w, s.c)
+        let (kind, variant, dtype) = (self.kind, self.variant, dtype_name(self.dtype));
+        format!("{kind} {variant} {dtype} {}x{}x{}x{}", s.images(), s.h, s.w, s.c)
     }
 
     /// Elements of the output, padded or not.
@@ -134,7 +134,7 @@ impl Case {
     /// Makes the launches and lays out their memory.
     ///
     /// # Errors
-    /// When the rung cannot do it; see [`norm::forward`].
+    /// When the variant cannot do it; see [`norm::forward`].
     pub fn build(&self) -> Result<Built> {
         let (s, affine) = (self.shape, self.kind != Kind::Instance);
         if s.is_empty() || s.pixels() < 2 {
@@ -180,7 +180,7 @@ impl Case {
             layer_stats,
             padded,
         };
-        let saved = norm::forward(&mut b, &layer, self.rung, &forward)?;
+        let saved = norm::forward(&mut b, &layer, self.variant, &forward)?;
         b.built.split = b.built.launches.len();
         let backward = norm::Backward {
             dout: dy,
@@ -193,7 +193,7 @@ impl Case {
             accumulate_affine: false,
             accumulate_rho: false,
         };
-        norm::backward(&mut b, &layer, self.rung, &backward, &saved)?;
+        norm::backward(&mut b, &layer, self.variant, &backward, &saved)?;
         b.built.finish()
     }
 }
@@ -457,7 +457,7 @@ impl Built {
 
 /// Largest deviation of the results from the wanted ones, each relative to the largest wanted value of its
 /// tensor; NaN where one of them is. In a 16-bit type drho is taken relative to dgamma where that is larger:
-/// it is the difference of two sums of dgamma's size, whose terms the unfused rungs round.
+/// it is the difference of two sums of dgamma's size, whose terms the unfused variants round.
 pub fn deviation(got: &Outputs, want: &Outputs, dtype: DType) -> [f64; 5] {
     let largest = |v: &[f64]| v.iter().fold(f64::MIN_POSITIVE, |m, v| m.max(v.abs()));
     let least_of_rho = if dtype == DType::F32 { 0.0 } else { largest(&want.dgamma) };

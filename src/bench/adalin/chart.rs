@@ -102,7 +102,8 @@ impl Chart {
         for r in records {
             let Some(v) = value(r) else { continue };
             let title = format!("{}, {} {}", r.kind, shape_text(r.shape), r.dtype);
-            let name = if r.source == "ugatit" { r.rung.clone() } else { format!("{} {}", r.source, r.rung) };
+            let name =
+                if r.source == "ugatit" { r.variant.clone() } else { format!("{} {}", r.source, r.variant) };
             let place = groups.iter().position(|g| g.title == title).unwrap_or_else(|| {
                 groups.push(Group { title, bars: [Vec::new(), Vec::new()] });
                 groups.len() - 1
@@ -143,7 +144,7 @@ impl Chart {
         Self { width: 2.0 * COLUMN, height: top, marks }
     }
 
-    /// As a picture of vectors. Text is in the viewer's sans-serif font.
+    /// As an image of vectors. Text is in the viewer's sans-serif font.
     pub fn svg(&self) -> String {
         let (width, height) = (self.width, self.height);
         let hex = |[r, g, b]: [u8; 3]| format!("#{r:02x}{g:02x}{b:02x}");
@@ -175,13 +176,13 @@ impl Chart {
     }
 
     /// As pixels, two for each unit.
-    pub fn picture(&self) -> Rgb8 {
-        let mut picture = Rgb8::filled(pixels(self.width), pixels(self.height), [255; 3]);
+    pub fn image(&self) -> Rgb8 {
+        let mut image = Rgb8::filled(pixels(self.width), pixels(self.height), [255; 3]);
         for mark in &self.marks {
             match mark {
                 Mark::Bar { x, y, width, colour } => {
                     let bar = Rgb8::filled(pixels(*width), pixels(LINE - 6.0), *colour);
-                    picture.paste(&bar, pixels(*x), pixels(*y));
+                    image.paste(&bar, pixels(*x), pixels(*y));
                 }
                 Mark::Text { x, y, end, bold, text } => {
                     let weight = if *bold { FontWeight::Bold } else { FontWeight::Regular };
@@ -194,7 +195,7 @@ impl Chart {
                             let ink = |level: &u8| INK.map(|c| 255 - blend(255 - c, *level));
                             let dots = letter.pixels().iter().flat_map(ink).collect();
                             if let Ok(dots) = Rgb8::new(letter.width(), letter.height(), dots) {
-                                picture.paste(&dots, x, y);
+                                image.paste(&dots, x, y);
                             }
                         }
                         x += advance;
@@ -202,7 +203,7 @@ impl Chart {
                 }
             }
         }
-        picture
+        image
     }
 
     /// Writes it in the format that the file's ending asks for.
@@ -212,12 +213,12 @@ impl Chart {
     pub fn save(&self, path: &Path) -> Result<()> {
         match Format::of(path)? {
             Format::Svg => write_whole(path, self.svg().as_bytes()),
-            Format::Png => save_png(path, &self.picture()),
+            Format::Png => save_png(path, &self.image()),
         }
     }
 }
 
-/// Letters in pictures: Noto Sans Mono (SIL Open Font License), rasterised in the crate, so that no font of the
+/// Letters in images: Noto Sans Mono (SIL Open Font License), rasterised in the crate, so that no font of the
 /// system is needed.
 const LETTER: RasterHeight = RasterHeight::Size24;
 
@@ -256,10 +257,10 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_has_the_bars_and_the_letters() {
-        let picture = Chart::new(&records()).picture();
-        assert_eq!((picture.width(), picture.height()), (1840, 2 * (50 + 4 * 20)));
-        let row = |y: f64| picture.row(pixels(y)).chunks_exact(3).map(<[u8]>::to_vec).collect::<Vec<_>>();
+    fn a_image_has_the_bars_and_the_letters() {
+        let image = Chart::new(&records()).image();
+        assert_eq!((image.width(), image.height()), (1840, 2 * (50 + 4 * 20)));
+        let row = |y: f64| image.row(pixels(y)).chunks_exact(3).map(<[u8]>::to_vec).collect::<Vec<_>>();
         let bar = |y: f64, colour: [u8; 3], columns: std::ops::Range<usize>| {
             row(y)[columns].iter().filter(|p| p[..] == colour).count()
         };
@@ -271,7 +272,7 @@ mod tests {
         // Text left of a bar and right of it: dark pixels, and none where nothing is written.
         let dark = |x: std::ops::Range<usize>, y: f64| {
             let rows = pixels(y)..pixels(y + LINE);
-            rows.flat_map(|y| picture.row(y)[3 * x.start..3 * x.end].to_vec()).filter(|&p| p < 100).count()
+            rows.flat_map(|y| image.row(y)[3 * x.start..3 * x.end].to_vec()).filter(|&p| p < 100).count()
         };
         assert!(dark(0..pixels(LEFT - 8.0), TOP + LINE) > 300, "a name");
         assert!(dark(pixels(LEFT) + longest..920, TOP + LINE) > 150, "a number");
@@ -301,6 +302,6 @@ mod tests {
         let path = folder.path().join("chart.png");
         let chart = Chart::new(&records());
         chart.save(&path).unwrap();
-        assert_eq!(crate::data::load_picture(&path).unwrap().pixels(), chart.picture().pixels());
+        assert_eq!(crate::data::load_image(&path).unwrap().pixels(), chart.image().pixels());
     }
 }

@@ -1,5 +1,5 @@
 //! AdaLIN, ILN and instance norm: fused against unfused. On a GPU time, by events; on the emulator what each
-//! rung moves and executes, which needs no GPU and is the same on every machine.
+//! variant moves and executes, which needs no GPU and is the same on every machine.
 //!
 //! Every case is compared with a computation in double precision before a number of it is shown.
 
@@ -25,7 +25,7 @@ use crate::device::emulator::{self, Emulator};
 use crate::device::select::Choice;
 use crate::device::{Arg, Buffer, BufferRef, Device, Launch, Program, Space};
 use crate::kernels;
-use crate::tape::{Activation, NormRung};
+use crate::tape::{Activation, NormVariant};
 use crate::tensor::{DType, Shape};
 use crate::{Error, Result};
 
@@ -45,9 +45,9 @@ pub struct Options {
     /// Element types: f32, f16, bf16
     #[arg(long, value_name = "TYPE", value_delimiter = ',', value_parser = parse_dtype)]
     pub dtype: Vec<DType>,
-    /// Rungs: elementary, composed, fused, vectorised, network, resident
-    #[arg(long, value_name = "RUNG", value_delimiter = ',')]
-    pub rung: Vec<NormRung>,
+    /// Variants: elementary, composed, fused, vectorised, network, resident
+    #[arg(long, value_name = "VARIANT", value_delimiter = ',')]
+    pub variant: Vec<NormVariant>,
     /// Layers: adalin, iln, in
     #[arg(long, value_name = "KIND", value_delimiter = ',')]
     pub kind: Vec<Kind>,
@@ -101,10 +101,10 @@ pub fn parse_plot(text: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Largest deviation a rung may have from double precision, relative to a tensor's largest value. The
-/// unfused rungs round every intermediate tensor to the element type.
-pub fn tolerance(rung: NormRung, dtype: DType) -> f64 {
-    let unfused = matches!(rung, NormRung::Elementary | NormRung::Composed);
+/// Largest deviation a variant may have from double precision, relative to a tensor's largest value. The
+/// unfused variants round every intermediate tensor to the element type.
+pub fn tolerance(variant: NormVariant, dtype: DType) -> f64 {
+    let unfused = matches!(variant, NormVariant::Elementary | NormVariant::Composed);
     match (dtype, unfused) {
         (DType::F32 | DType::I32, _) => 2e-5,
         (DType::F16, false) => 6e-4,
@@ -140,7 +140,7 @@ impl Machine {
 /// Runs the benchmark, shows the tables on `out` and returns the records.
 ///
 /// # Errors
-/// When a device fails, a rung computes something else than the reference, or a file cannot be written.
+/// When a device fails, a variant computes something else than the reference, or a file cannot be written.
 pub fn run(options: &Options, out: &mut dyn Write) -> Result<Vec<Record>> {
     let told = |e: std::io::Error| Error::new(format!("cannot write the table: {e}"));
     if options.readme {
@@ -198,7 +198,7 @@ fn measure(options: &Options, machine: &mut Machine, out: &mut dyn Write) -> Res
     let shapes = or(&options.shape, &sizes);
     let dtypes =
         or(&options.dtype, if emulated { &[DType::F32, DType::F16] } else { &[DType::F32, DType::Bf16] });
-    let rungs = or(&options.rung, &NormRung::ALL);
+    let variants = or(&options.variant, &NormVariant::ALL);
     let kinds = or(&options.kind, &[Kind::AdaLin]);
     let device = if emulated { "emulator".to_owned() } else { machine.device().describe() };
     let copy = match machine {
@@ -224,17 +224,17 @@ fn measure(options: &Options, machine: &mut Machine, out: &mut dyn Write) -> Res
             for &dtype in &dtypes {
                 head(out, kind, shape, dtype, emulated).map_err(told)?;
                 let first = records.len();
-                for &rung in &rungs {
-                    let mut case = Case::new(kind, rung, dtype, shape);
-                    if rung == NormRung::Network {
+                for &variant in &variants {
+                    let mut case = Case::new(kind, variant, dtype, shape);
+                    if variant == NormVariant::Network {
                         (case.act, case.padded) = (Activation::Relu, Some((1, 1)));
                     }
                     if let Machine::Gpu(gpu) = machine
-                        && options.rung.is_empty()
+                        && options.variant.is_empty()
                         && let Err(e) = gpu.holds(&case.build()?.program(Part::Both, 1, 1))
                     {
                         // Nobody asked for this one by name; the others can do without it.
-                        writeln!(out, "  {rung} is left out: {}", e.message()).map_err(told)?;
+                        writeln!(out, "  {variant} is left out: {}", e.message()).map_err(told)?;
                         continue;
                     }
                     check(machine.device(), &case, &mut references)?;
@@ -244,7 +244,7 @@ fn measure(options: &Options, machine: &mut Machine, out: &mut dyn Write) -> Res
                         date: date.clone(),
                         commit: commit.clone(),
                         kind: kind.name().into(),
-                        rung: rung.name().into(),
+                        variant: variant.name().into(),
                         dtype: dtype_name(dtype).into(),
                         shape: [shape.images(), shape.h, shape.w, shape.c],
                         pass: if part == Part::Forward { "forward" } else { "backward" }.into(),
@@ -300,7 +300,7 @@ fn check(device: &mut dyn Device, case: &Case, references: &mut References) -> R
     let mut want = want.clone();
     want.out = reference::padded(&case, &want.out);
     let got = case.build()?.run(device, inputs)?;
-    let allowed = tolerance(case.rung, case.dtype);
+    let allowed = tolerance(case.variant, case.dtype);
     for (name, err) in
         ["out", "dx", "drho", "dgamma", "dbeta"].into_iter().zip(deviation(&got, &want, case.dtype))
     {
@@ -430,13 +430,21 @@ fn head(out: &mut dyn Write, kind: Kind, shape: Shape, dtype: DType, emulated: b
         writeln!(
             out,
             "  {:<9} {:<11} {:>8} {:>10} {:>8} {:>9} {:>12} {:>10} {:>10}",
-            "pass", "rung", "launches", "MB moved", "x least", "x, last", "sectors", "instr/val", "conflicts"
+            "pass",
+            "variant",
+            "launches",
+            "MB moved",
+            "x least",
+            "x, last",
+            "sectors",
+            "instr/val",
+            "conflicts"
         )
     } else {
         writeln!(
             out,
             "  {:<9} {:<11} {:<8} {:<7} {:>10} {:>8} {:>8} {:>12} {:>11}",
-            "pass", "rung", "regime", "launch", "us", "GB/s", "% copy", "x elementary", "x composed"
+            "pass", "variant", "regime", "launch", "us", "GB/s", "% copy", "x elementary", "x composed"
         )
     }
 }
@@ -450,7 +458,7 @@ fn rows(out: &mut dyn Write, records: &[Record]) -> std::io::Result<()> {
                     out,
                     "  {:<9} {:<11} {:>8} {:>10.2} {:>8.3} {:>9.3} {:>12} {:>10.1} {:>10}{}",
                     r.pass,
-                    r.rung,
+                    r.variant,
                     c.launches,
                     c.moved() as f64 / 1e6,
                     c.moved() as f64 / least,
@@ -462,10 +470,10 @@ fn rows(out: &mut dyn Write, records: &[Record]) -> std::io::Result<()> {
                 )?;
             }
             let Some(t) = &r.time else { continue };
-            let against = |rung: &str| -> String {
+            let against = |variant: &str| -> String {
                 let same = |o: &&Record| {
                     o.pass == r.pass
-                        && o.rung == rung
+                        && o.variant == variant
                         && o.time.as_ref().is_some_and(|u| u.regime == t.regime && u.mode == t.mode)
                 };
                 let other = records.iter().find(same).and_then(|o| o.time.as_ref());
@@ -480,7 +488,7 @@ fn rows(out: &mut dyn Write, records: &[Record]) -> std::io::Result<()> {
                 out,
                 "  {:<9} {:<11} {:<8} {:<7} {:>10.2} {:>8.0} {:>8} {:>12} {:>11}{}",
                 r.pass,
-                r.rung,
+                r.variant,
                 t.regime,
                 t.mode,
                 t.microseconds,

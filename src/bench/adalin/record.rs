@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// One pass of one rung on one shape.
+/// One pass of one variant on one shape.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct Record {
     /// `ugatit` or `torch`.
@@ -22,8 +22,8 @@ pub struct Record {
     pub commit: String,
     /// `adalin`, `iln`, `in`.
     pub kind: String,
-    /// The rung; of torch `eager`, `composed`, `compiled`.
-    pub rung: String,
+    /// The variant; of torch `eager`, `composed`, `compiled`.
+    pub variant: String,
     /// `f32`, `f16`, `bf16`.
     pub dtype: String,
     /// Images, height, width, channels.
@@ -59,7 +59,7 @@ pub struct Counts {
     pub warp_instructions: u64,
     /// Passes through shared memory beyond those a conflict-free access takes.
     pub bank_conflicts: u64,
-    /// Bytes of the last launch alone, which in the fused rungs is the pass that writes the result.
+    /// Bytes of the last launch alone, which in the fused variants is the pass that writes the result.
     pub last_launch_bytes: u64,
 }
 
@@ -186,16 +186,16 @@ pub fn shape_text(shape: [usize; 4]) -> String {
 
 /// What counts are of.
 const COUNTED: &str = "Counts of the emulator, no time. *Moved* is what threads ask for and give, over the least possible: \
-     input in and output out; backward both gradients and the input. Threads of the unfused rungs ask for \
+     input in and output out; backward both gradients and the input. Threads of the unfused variants ask for \
      their mean, gamma and the like each time, which a GPU's caches serve: of the tensor itself they \
      move 23 and 76 passes (elementary), 11 and 27 (composed).";
 
-/// The chart, and folded below it a row for each rung, shape and type: forward / backward. Times are those inside a
+/// The chart, and folded below it a row for each variant, shape and type: forward / backward. Times are those inside a
 /// graph; `markdown` has the others too. Nothing stands in for what nobody measured.
 pub fn summary(records: &[Record]) -> String {
     let key = |r: &Record| {
         let of_layer = (r.kind.clone(), r.shape, r.dtype.clone(), r.work.clone());
-        (r.source.clone(), r.rung.clone(), of_layer, r.device.clone(), r.date.clone(), r.commit.clone())
+        (r.source.clone(), r.variant.clone(), of_layer, r.device.clone(), r.date.clone(), r.commit.clone())
     };
     let mut rows: Vec<(_, Vec<&Record>)> = Vec::new();
     for r in records {
@@ -212,9 +212,9 @@ pub fn summary(records: &[Record]) -> String {
     let name = |r: &Record| {
         let source = if r.source == "ugatit" { String::new() } else { format!("{} ", r.source) };
         let work = if r.work == "norm" { String::new() } else { format!(" ({})", r.work) };
-        format!("{source}{}{work}", r.rung)
+        format!("{source}{}{work}", r.variant)
     };
-    let (layer, end) = ("layer | type | shape | rung", "device | date | commit");
+    let (layer, end) = ("layer | type | shape | variant", "device | date | commit");
     let place = |r: &Record| format!("{} | {} | {} | {}", r.kind, r.dtype, shape_text(r.shape), name(r));
     let made = |r: &Record| format!("{} | {} | {}", r.device, r.date, r.commit);
 
@@ -278,7 +278,7 @@ pub fn markdown(records: &[Record]) -> String {
     let mut text = String::new();
     let timed: Vec<&Record> = records.iter().filter(|r| r.time.is_some()).collect();
     if !timed.is_empty() {
-        text += "| pass | layer | type | shape | rung | regime | launch | µs | GB/s | % of copy | device | date | commit |\n";
+        text += "| pass | layer | type | shape | variant | regime | launch | µs | GB/s | % of copy | device | date | commit |\n";
         text += "|---|---|---|---|---|---|---|--:|--:|--:|---|---|---|\n";
         for r in timed {
             let t = r.time.as_ref().expect("filtered");
@@ -291,7 +291,7 @@ pub fn markdown(records: &[Record]) -> String {
                 r.dtype,
                 shape_text(r.shape),
                 r.source,
-                r.rung,
+                r.variant,
                 t.regime,
                 t.mode,
                 t.microseconds,
@@ -307,7 +307,7 @@ pub fn markdown(records: &[Record]) -> String {
     let counted: Vec<&Record> = records.iter().filter(|r| r.counts.is_some()).collect();
     if !counted.is_empty() {
         _ = writeln!(text, "{COUNTED}\n");
-        text += "| pass | layer | type | shape | rung | launches | MB moved | x least | instructions a value | bank conflicts | device | date | commit |\n";
+        text += "| pass | layer | type | shape | variant | launches | MB moved | x least | instructions a value | bank conflicts | device | date | commit |\n";
         text += "|---|---|---|---|---|--:|--:|--:|--:|--:|---|---|---|\n";
         for r in counted {
             let c = r.counts.as_ref().expect("filtered");
@@ -319,7 +319,7 @@ pub fn markdown(records: &[Record]) -> String {
                 r.kind,
                 r.dtype,
                 shape_text(r.shape),
-                r.rung,
+                r.variant,
                 if r.work == "norm" { String::new() } else { format!(" ({})", r.work) },
                 c.launches,
                 c.moved() as f64 / 1e6,
@@ -340,14 +340,14 @@ pub(super) mod tests {
     use super::*;
 
     /// What the tests of this module and of the chart start from.
-    pub fn record(rung: &str) -> Record {
+    pub fn record(variant: &str) -> Record {
         Record {
             source: "ugatit".into(),
             device: "emulator".into(),
             date: "2026-01-31".into(),
             commit: "abc".into(),
             kind: "adalin".into(),
-            rung: rung.into(),
+            variant: variant.into(),
             dtype: "f32".into(),
             shape: [1, 2, 3, 4],
             pass: "forward".into(),
@@ -379,9 +379,9 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_summary_has_a_row_for_each_rung() {
-        let backward = |rung| {
-            let mut r = Record { pass: "backward".into(), least_bytes: 288, ..record(rung) };
+    fn a_summary_has_a_row_for_each_variant() {
+        let backward = |variant| {
+            let mut r = Record { pass: "backward".into(), least_bytes: 288, ..record(variant) };
             r.counts.as_mut().unwrap().launches = 14;
             r
         };

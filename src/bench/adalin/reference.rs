@@ -1,4 +1,4 @@
-//! The norms in double precision, written from their definition: what every rung is checked against
+//! The norms in double precision, written from their definition: what every variant is checked against
 //! before a number of it is shown.
 
 use super::case::{Case, Inputs, Kind};

@@ -1,6 +1,6 @@
-//! Convolutions: which rung computes them, and on which grid.
+//! Convolutions: which variant computes them, and on which grid.
 
-use super::{ConvRung, Lowering, div_up, int};
+use super::{ConvVariant, Lowering, div_up, int};
 use crate::Result;
 use crate::device::Arg;
 use crate::tape::{Activation, Spectral, Value};
@@ -39,13 +39,13 @@ impl Extents {
 
     /// Columns of the implicit GEMM's tile, or None for the direct kernel. `rows` and `columns` are those
     /// of one direction's result matrix.
-    fn gemm(&self, rung: ConvRung, rows: usize, columns: usize) -> Option<usize> {
+    fn gemm(&self, variant: ConvVariant, rows: usize, columns: usize) -> Option<usize> {
         let possible = self.inp.c.is_multiple_of(4) && self.out.c.is_multiple_of(4);
-        let chosen = match rung {
-            ConvRung::Direct => false,
-            ConvRung::ImplicitGemm => true,
+        let chosen = match variant {
+            ConvVariant::Direct => false,
+            ConvVariant::ImplicitGemm => true,
             // Half-empty tiles cost as much as full ones.
-            ConvRung::Auto => rows >= BM / 2 && columns >= 48,
+            ConvVariant::Auto => rows >= BM / 2 && columns >= 48,
         };
         (possible && chosen).then_some(if columns > 64 { 128 } else { 64 })
     }

@@ -1,11 +1,11 @@
-// Rung 5: what the network needs behind a norm, in the norm's own pass: activation, residual, and the reflect-padded,
+// Variant 5: what the network needs behind a norm, in the norm's own pass: activation, residual, and the reflect-padded,
 // optionally up-sampled tensor that the next convolution reads.
 //
-// What changed from rung 4: the apply pass writes every value to all the places of the padded tensor that show it
+// What changed from variant 4: the apply pass writes every value to all the places of the padded tensor that show it
 // (mostly one, at the border up to four, times up * up), and the unpadded tensor only where something else reads it.
 // Each value is read once and nothing is gathered, so a padded tensor costs no pass of its own.
-// Moves: x twice, the padded tensor once (rung 4 and a padding: two passes more). Backward as rung 4.
-// Bound by: memory bandwidth, as rung 4.
+// Moves: x twice, the padded tensor once (variant 4 and a padding: two passes more). Backward as variant 4.
+// Bound by: memory bandwidth, as variant 4.
 #include "common/norm.cuh"
 
 constexpr int THREADS = 256;

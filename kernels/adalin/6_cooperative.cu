@@ -1,6 +1,6 @@
-// Rung 6: the fused norm that reads its input once: an image stays in shared memory between statistics and result.
+// Variant 6: the fused norm that reads its input once: an image stays in shared memory between statistics and result.
 //
-// What changed from rung 4: the three launches became one. Blocks that are resident all at once share an image, each
+// What changed from variant 4: the three launches became one. Blocks that are resident all at once share an image, each
 // keeps its tile of it in shared memory, and they tell each other their sums through global memory, at barriers of the
 // blocks of an image (integer counters, release and acquire). The result is then written from the tiles, and the
 // blocks go on to their next image. Sums are joined in a fixed order, so every block gets the same bits.

@@ -1,16 +1,16 @@
-//! Sample sheets: what the networks make of a few pictures, at a glance.
+//! Sample grids: what the networks make of a few images, at a glance.
 
 use super::heatmap::heatmap;
 use super::letters;
 use crate::data::{Rgb8, from_output};
 use crate::{Error, Result};
 
-/// What became of one picture of the source X, in the words of A2B: X is A.
+/// What became of one image of the source X, in the words of A2B: X is A.
 ///
-/// Pictures have shape [S, S, 3] (as NHWC, in [-1, 1]), attention maps [h, w].
+/// Images have shape [S, S, 3] (as NHWC, in [-1, 1]), attention maps [h, w].
 #[derive(Debug, Clone, Copy)]
 pub struct Column<'a> {
-    /// The picture itself, as the generators saw it.
+    /// The image itself, as the generators saw it.
     pub real: &'a [f32],
     /// A2A (the identity), A2B (the translation) and A2B2A (there and back).
     pub outputs: [&'a [f32]; 3],
@@ -21,43 +21,43 @@ pub struct Column<'a> {
 /// The samples of one direction.
 #[derive(Debug, Clone)]
 pub struct Half<'a> {
-    /// The domain the pictures are from, one letter: `A` in A2B.
+    /// The domain the images are from, one letter: `A` in A2B.
     pub source: char,
     /// The domain they are translated to: `B` in A2B.
     pub target: char,
-    /// Samples from the training pictures.
+    /// Samples from the training images.
     pub train: Vec<Column<'a>>,
-    /// Samples from the test pictures; may be none.
+    /// Samples from the test images; may be none.
     pub test: Vec<Column<'a>>,
 }
 
-/// One column of a sheet, seven pictures of `size` x `size` from top to bottom: the real picture;
+/// One column of a sample grid, seven images of `size` x `size` from top to bottom: the real image;
 /// heatmap of A2A, A2A; heatmap of A2B, A2B; heatmap of A2B2A, A2B2A.
 ///
-/// This is also what the official release writes for each test picture.
+/// This is also what the official release writes for each test image.
 ///
 /// # Errors
 /// If something has another length than `size` and `heat` (width, height of the attention maps)
 /// ask for.
 pub fn column(column: &Column<'_>, size: usize, heat: (usize, usize)) -> Result<Rgb8> {
-    let mut picture = Rgb8::filled(size, 7 * size, WHITE);
-    picture.paste(&from_output(column.real, size, size)?, 0, 0);
+    let mut image = Rgb8::filled(size, 7 * size, WHITE);
+    image.paste(&from_output(column.real, size, size)?, 0, 0);
     for (i, (output, map)) in column.outputs.iter().zip(column.heatmaps).enumerate() {
-        picture.paste(&heatmap(map, heat.0, heat.1, size)?, 0, (2 * i + 1) * size);
-        picture.paste(&from_output(output, size, size)?, 0, (2 * i + 2) * size);
+        image.paste(&heatmap(map, heat.0, heat.1, size)?, 0, (2 * i + 1) * size);
+        image.paste(&from_output(output, size, size)?, 0, (2 * i + 2) * size);
     }
-    Ok(picture)
+    Ok(image)
 }
 
-/// A sheet of one or more directions side by side; for each a column per sample, training
-/// pictures first, then after a gap test pictures.
+/// A sample grid of one or more directions side by side; for each a column per sample, training
+/// images first, then after a gap test images.
 ///
 /// Rows are as in [`column()`]; their names stand to the left. The official release paints the same
 /// grid without names and gaps, one file a direction.
 ///
 /// # Errors
 /// As [`column()`], and if there is no sample at all.
-pub fn sheet(halves: &[Half<'_>], size: usize, heat: (usize, usize)) -> Result<Rgb8> {
+pub fn sample_grid(halves: &[Half<'_>], size: usize, heat: (usize, usize)) -> Result<Rgb8> {
     let scale = (size / 96).max(1);
     let gap = (size / 16).max(2);
     let label = (5 * letters::ADVANCE + 2) * scale;
@@ -68,18 +68,18 @@ pub fn sheet(halves: &[Half<'_>], size: usize, heat: (usize, usize)) -> Result<R
         label + columns * size + gap
     };
     if halves.iter().all(|half| half.train.is_empty() && half.test.is_empty()) {
-        return Err(Error::new("a sample sheet needs a picture"));
+        return Err(Error::new("a sample grid needs an image"));
     }
     let gaps = 2 * gap * (halves.len() - 1);
     let width = halves.iter().map(width_of).sum::<usize>() + gaps;
-    let mut sheet = Rgb8::filled(width, top + 7 * size, WHITE);
+    let mut grid = Rgb8::filled(width, top + 7 * size, WHITE);
     let mut x = 0;
     for half in halves {
         for (row, name) in row_names(half).iter().enumerate() {
             let lines = name.len() * letters::LINE * scale;
             let mut y = top + row * size + size.saturating_sub(lines) / 2;
             for line in name {
-                letters::write(&mut sheet, line, x + scale, y, scale);
+                letters::write(&mut grid, line, x + scale, y, scale);
                 y += letters::LINE * scale;
             }
         }
@@ -89,16 +89,16 @@ pub fn sheet(halves: &[Half<'_>], size: usize, heat: (usize, usize)) -> Result<R
                 at += gap;
             }
             if name.len() * letters::ADVANCE * scale <= samples.len() * size {
-                letters::write(&mut sheet, name, at + scale, scale, scale);
+                letters::write(&mut grid, name, at + scale, scale, scale);
             }
             for sample in samples {
-                sheet.paste(&column(sample, size, heat)?, at, top);
+                grid.paste(&column(sample, size, heat)?, at, top);
                 at += size;
             }
         }
         x += width_of(half) + 2 * gap;
     }
-    Ok(sheet)
+    Ok(grid)
 }
 
 const WHITE: [u8; 3] = [255; 3];
@@ -128,19 +128,19 @@ mod tests {
     use crate::report::heatmap;
 
     struct Sample {
-        pictures: [Vec<f32>; 4],
+        images: [Vec<f32>; 4],
         maps: [Vec<f32>; 3],
     }
 
     impl Sample {
         fn new(size: usize, seed: u32) -> Self {
-            let picture = |i| to_input(&noise(size, size, seed + i), size);
+            let image = |i| to_input(&noise(size, size, seed + i), size);
             let map = |i: u32| (0..size * size / 16).map(|k| ((k as u32 * (i + 3)) % 17) as f32).collect();
-            Self { pictures: [0, 1, 2, 3].map(picture), maps: [0, 1, 2].map(map) }
+            Self { images: [0, 1, 2, 3].map(image), maps: [0, 1, 2].map(map) }
         }
 
         fn column(&self) -> Column<'_> {
-            let [real, outputs @ ..] = &self.pictures;
+            let [real, outputs @ ..] = &self.images;
             Column {
                 real,
                 outputs: outputs.each_ref().map(Vec::as_slice),
@@ -149,14 +149,14 @@ mod tests {
         }
     }
 
-    /// The part of a picture at (`x`, `y`).
+    /// The part of an image at (`x`, `y`).
     fn part(rgb: &Rgb8, x: usize, y: usize, size: usize) -> Rgb8 {
         let rows = (y..y + size).flat_map(|y| rgb.row(y)[x * 3..(x + size) * 3].to_vec());
         Rgb8::new(size, size, rows.collect()).unwrap()
     }
 
     #[test]
-    fn a_column_has_its_seven_pictures_in_order() {
+    fn a_column_has_its_seven_images_in_order() {
         let sample = Sample::new(16, 1);
         let column = column(&sample.column(), 16, (4, 4)).unwrap();
         assert_eq!((column.width(), column.height()), (16, 112));
@@ -177,18 +177,18 @@ mod tests {
             Half { source: 'A', target: 'B', train: columns[..2].to_vec(), test: columns[2..3].to_vec() },
             Half { source: 'B', target: 'A', train: columns[3..4].to_vec(), test: columns[4..].to_vec() },
         ];
-        let sheet = sheet(&halves, 16, (4, 4)).unwrap();
+        let grid = sample_grid(&halves, 16, (4, 4)).unwrap();
         // Names are 32 wide and 10 high; gaps 2 between train and test, 4 between directions.
-        assert_eq!((sheet.width(), sheet.height()), (32 + 50 + 4 + 32 + 34, 10 + 112));
+        assert_eq!((grid.width(), grid.height()), (32 + 50 + 4 + 32 + 34, 10 + 112));
         let places = [32, 48, 66, 118, 136];
         for (sample, x) in columns.iter().zip(places) {
             let want = column(sample, 16, (4, 4)).unwrap();
             for row in 0..7 {
-                assert_eq!(part(&sheet, x, 10 + row * 16, 16), part(&want, 0, row * 16, 16));
+                assert_eq!(part(&grid, x, 10 + row * 16, 16), part(&want, 0, row * 16, 16));
             }
         }
-        for y in 0..sheet.height() {
-            for (x, pixel) in sheet.row(y).chunks_exact(3).enumerate() {
+        for y in 0..grid.height() {
+            for (x, pixel) in grid.row(y).chunks_exact(3).enumerate() {
                 let covered = y >= 10 && places.iter().any(|p| (*p..p + 16).contains(&x));
                 assert!(covered || pixel == [0; 3] || pixel == [255; 3]);
             }
@@ -208,9 +208,9 @@ mod tests {
         assert!(column(&sample.column(), 16, (4, 5)).is_err());
         assert!(column(&sample.column(), 17, (4, 4)).is_err());
         let half = Half { source: 'A', target: 'B', train: vec![], test: vec![] };
-        assert!(sheet(&[half], 16, (4, 4)).is_err());
-        assert!(sheet(&[], 16, (4, 4)).is_err());
+        assert!(sample_grid(&[half], 16, (4, 4)).is_err());
+        assert!(sample_grid(&[], 16, (4, 4)).is_err());
         let half = Half { source: 'A', target: 'B', train: vec![], test: vec![sample.column()] };
-        assert_eq!(sheet(&[half], 16, (4, 4)).unwrap().width(), 32 + 16);
+        assert_eq!(sample_grid(&[half], 16, (4, 4)).unwrap().width(), 32 + 16);
     }
 }
