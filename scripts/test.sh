@@ -4,4 +4,4 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/install-nvrtc.sh
-exec cargo test "$@"
+exec cargo test --workspace "$@"
