@@ -4,12 +4,8 @@
 //! For compute capability 8.0 it keeps PTX and machine code, for 9.0a the machine code. A file
 //! whose text, headers, options and compiler are those of the last build is not compiled again.
 
-#[path = "build/nvrtc.rs"]
-mod nvrtc;
 #[path = "build/ptx.rs"]
 mod ptx;
-#[path = "build/source.rs"]
-mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -17,6 +13,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::{env, fs, process, thread};
+
+use nvrtc::source::{self, Headers};
+use nvrtc::{Installation, Nvrtc, Source, ptxas};
+
+/// The oldest NVRTC that is able: earlier ones lack parts of what the kernels need.
+const OLDEST_NVRTC: nvrtc::Version = (12, 4);
 
 /// The architectures to compile for; PTX is kept of the first.
 const ARCHS: [&str; 2] = ["sm_80", "sm_90a"];
@@ -48,9 +50,11 @@ struct Output {
 fn build() -> Result<String, String> {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let library = nvrtc::find(&root)?;
-    let nvrtc = nvrtc::Nvrtc::load(&library)?;
+    let installation = Installation::find(OLDEST_NVRTC, &[root.join(".nvrtc")]).map_err(in_words)?;
+    let nvrtc = Nvrtc::load(&installation).map_err(in_words)?;
+    nvrtc.require(&ARCHS.map(|arch| arch_number(arch).parse().expect("a number"))).map_err(in_words)?;
     let (sources, headers) = read_kernels(&root.join("kernels"))?;
+    let headers: Headers<'_> = headers.iter().map(|(name, text)| (&name[..], &text[..])).collect();
     // NVRTC puts the working directory in front of every file name it notes in PTX and machine
     // code; what is built must not depend on where.
     env::set_current_dir("/").map_err(|e| format!("error: cannot change to the root folder: {e}"))?;
@@ -61,11 +65,22 @@ fn build() -> Result<String, String> {
     for path in ["build.rs", "build", "kernels"] {
         writeln!(cargo, "cargo:rerun-if-changed={path}").unwrap();
     }
-    writeln!(cargo, "cargo:rerun-if-changed={}", library.nvrtc.display()).unwrap();
+    writeln!(cargo, "cargo:rerun-if-changed={}", installation.library().display()).unwrap();
     for name in nvrtc::VARIABLES {
         writeln!(cargo, "cargo:rerun-if-env-changed={name}").unwrap();
     }
     Ok(cargo)
+}
+
+/// What is wrong with NVRTC, and what to do where there is none.
+fn in_words(error: nvrtc::Error) -> String {
+    match error {
+        nvrtc::Error::NotFound { .. } => format!(
+            "error: the kernels are compiled with NVRTC, and {error}\n\
+             hint: run `scripts/install-nvrtc.sh` (90 MB, into .nvrtc), or set NVRTC_DIR to the folder of libnvrtc.so"
+        ),
+        _ => format!("error: {error}"),
+    }
 }
 
 /// Reads `kernels/`: the `.cu` files to compile (none below `common/`) and the `.cuh` headers.
@@ -97,9 +112,9 @@ fn read_kernels(folder: &Path) -> Result<(Files, Files), String> {
 
 /// Compiles every source for every architecture, a thread a core, or takes the last build's files.
 fn compile_all(
-    nvrtc: &nvrtc::Nvrtc,
+    nvrtc: &Nvrtc,
     sources: &Files,
-    headers: &Files,
+    headers: &Headers<'_>,
     out: &Path,
 ) -> Result<BTreeMap<(String, &'static str), Output>, String> {
     let jobs: Vec<(&String, &String, &'static str)> =
@@ -135,10 +150,10 @@ fn compile_all(
 
 /// Compiles one file for one architecture, unless `$OUT_DIR` has it of these very inputs.
 fn compile_cached(
-    nvrtc: &nvrtc::Nvrtc,
+    nvrtc: &Nvrtc,
     file: &str,
     text: &str,
-    headers: &Files,
+    headers: &Headers<'_>,
     arch: &str,
     out: &Path,
 ) -> Result<Output, String> {
@@ -147,8 +162,8 @@ fn compile_cached(
     options.extend(OPTIONS.map(str::to_owned));
 
     let mut hasher = DefaultHasher::new();
-    let this = [include_str!("build.rs"), include_str!("build/nvrtc.rs"), include_str!("build/ptx.rs")];
-    (this, nvrtc.version, file, text, &headers, &options).hash(&mut hasher);
+    let this = [include_str!("build.rs"), include_str!("build/ptx.rs")];
+    (this, nvrtc.version(), file, text, &headers, &options).hash(&mut hasher);
     let key = format!("{:016x}", hasher.finish());
 
     let stem = out.join(stem(file, arch));
@@ -165,9 +180,15 @@ fn compile_cached(
         return Ok(output);
     }
 
-    let compiled = nvrtc.compile(file, text, &headers, &options)?;
-    if compiled.log.lines().any(nvrtc::is_warning) {
-        return Err(format!("{}\nerror: kernels/{file} has warnings", nvrtc::without_report(&compiled.log)));
+    let compiled =
+        nvrtc.compile(&Source { name: file, text, headers: &headers }, &options).map_err(|e| match e {
+            nvrtc::Error::Compile { log, status } => {
+                format!("{}\nerror: kernels/{file}: {status}", ptxas::without_report(&log))
+            }
+            e => format!("error: kernels/{file}: {e}"),
+        })?;
+    if compiled.log.lines().any(ptxas::is_warning) {
+        return Err(format!("{}\nerror: kernels/{file} has warnings", ptxas::without_report(&compiled.log)));
     }
     let output =
         Output { ptx: ptx::with_relative_files(&compiled.ptx), cubin: compiled.cubin, log: compiled.log };
@@ -192,7 +213,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
 /// Writes `kernels.rs` and the texts it includes.
 fn write_table(
     sources: &Files,
-    headers: &Files,
+    headers: &Headers<'_>,
     outputs: &BTreeMap<(String, &'static str), Output>,
     out: &Path,
 ) -> Result<(), String> {
@@ -224,7 +245,7 @@ fn write_table(
             let mut resources = String::new();
             for arch in ARCHS {
                 let log = &outputs[&(file.clone(), arch)].log;
-                let r = ptx::resources(log, &entry.name).ok_or_else(|| {
+                let r = ptxas::resources(log, &entry.name).ok_or_else(|| {
                     format!("error: kernels/{file}: ptxas reported no registers of {} for {arch}", entry.name)
                 })?;
                 write!(

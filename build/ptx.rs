@@ -1,4 +1,4 @@
-//! What the build reads out of NVRTC's PTX and out of ptxas's log.
+//! What the build reads out of NVRTC's PTX.
 
 /// One `.entry`.
 #[derive(Debug)]
@@ -10,16 +10,6 @@ pub struct Entry {
     pub max_threads: u32,
     /// The first `.loc` of its body, or 0.
     pub line: u32,
-}
-
-/// What ptxas says of one kernel.
-#[derive(Debug, Default, PartialEq)]
-pub struct Resources {
-    pub registers: u32,
-    pub spill_stores: u32,
-    pub spill_loads: u32,
-    pub stack: u32,
-    pub shared: u32,
 }
 
 /// The PTX with its `.file "/conv/1_direct.cu"`s made relative.
@@ -96,32 +86,4 @@ fn kind(param: &str) -> Option<String> {
         ".u16" | ".s16" | ".b16" | ".f16" => "Bytes(2)".into(),
         _ => return None,
     })
-}
-
-/// What the log of `--ptxas-options=-v` says of one kernel.
-pub fn resources(log: &str, kernel: &str) -> Option<Resources> {
-    // The number before a unit, as in `24 bytes stack frame`.
-    let before = |line: &str, unit: &str| -> u32 {
-        let found =
-            line.split(',').find_map(|part| part.trim().strip_suffix(unit)?.rsplit(' ').next()?.parse().ok());
-        found.unwrap_or(0)
-    };
-    let mut resources = Resources::default();
-    let (mut inside, mut properties_of) = (false, "");
-    for line in log.lines() {
-        if let Some((_, rest)) = line.split_once("Compiling entry function '") {
-            inside = rest.split('\'').next() == Some(kernel);
-        } else if let Some((_, name)) = line.split_once("Function properties for ") {
-            properties_of = name.trim();
-        } else if inside && properties_of == kernel && line.contains("bytes stack frame") {
-            resources.stack = before(line, " bytes stack frame");
-            resources.spill_stores = before(line, " bytes spill stores");
-            resources.spill_loads = before(line, " bytes spill loads");
-        } else if inside && line.contains("Used ") {
-            resources.registers = before(line, " registers");
-            resources.shared = before(line, " bytes smem");
-            return Some(resources);
-        }
-    }
-    None
 }

@@ -22,7 +22,7 @@ fail() {
 }
 
 # Prints the library where a folder, or a subfolder as toolkits and wheels have them, holds an
-# NVRTC that is new enough. build/nvrtc.rs looks in the same places.
+# NVRTC that is new enough. crates/nvrtc looks in the same places.
 look_in() {
     local sub builtins version major minor library
     for sub in . lib64 lib targets/x86_64-linux/lib targets/sbsa-linux/lib nvidia/cuda_nvrtc/lib \

@@ -1,20 +1,15 @@
 //! Compiling a user's own `.cu` with NVRTC, as the build compiles the kernels.
 
-use std::collections::BTreeMap;
 use std::env;
 use std::path::{Path, PathBuf};
+
+use nvrtc::source::{self, Definition, Headers};
+use nvrtc::{Installation, Nvrtc, Source, ptxas};
 
 use super::sass;
 use crate::device::emulator::leak_module;
 use crate::kernels::{self, Cubin, Kernel, Module, Param, Resources};
 use crate::{Error, Result};
-
-#[allow(dead_code)]
-#[path = "../../build/nvrtc.rs"]
-mod nvrtc;
-#[allow(dead_code)]
-#[path = "../../build/ptx.rs"]
-mod ptx;
 
 /// A compiled file.
 pub struct Compiled {
@@ -49,8 +44,7 @@ impl Compiled {
     /// # Errors
     /// When there is none; names those there are.
     pub fn find(&self, name: &str) -> Result<&'static Kernel> {
-        let mangled = format!("_Z{}{name}", name.len());
-        let found = self.kernels.iter().find(|k| k.name == name || k.name.starts_with(&mangled));
+        let found = self.kernels.iter().find(|k| k.name == name || source::unmangled(k.name) == name);
         found.copied().ok_or_else(|| {
             let names: Vec<&str> = self.kernels.iter().map(|k| k.name).collect();
             let hint = match names.len() {
@@ -76,7 +70,7 @@ pub fn compile(path: &Path, arch: &str) -> Result<Compiled> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
 
     let nvrtc = load()?;
-    let headers: BTreeMap<&str, &str> = kernels::headers().iter().copied().collect();
+    let headers: Headers<'_> = kernels::headers().iter().copied().collect();
     let options = [
         format!("-arch={arch}"),
         "-std=c++17".into(),
@@ -84,11 +78,13 @@ pub fn compile(path: &Path, arch: &str) -> Result<Compiled> {
         "--ptxas-options=-v".into(),
         format!("-I{}", folder.display()),
     ];
-    let compiled = nvrtc.compile(&file, &source, &headers, &options).map_err(|log| {
-        // The last line is of this project's build.
-        let log = log.replace(&format!("error: kernels/{file}: "), "");
-        let log = log.lines().filter(|l| !l.starts_with("NVRTC_ERROR")).collect::<Vec<_>>().join("\n");
-        Error::new(format!("{shown} does not compile for {arch}\n{}", log.trim_end()))
+    let text = Source { name: &file, text: &source, headers: &headers };
+    let compiled = nvrtc.compile(&text, &options).map_err(|e| {
+        let log = match e {
+            nvrtc::Error::Compile { log, .. } => ptxas::without_report(&log),
+            e => e.to_string(),
+        };
+        Error::new(format!("{shown} does not compile for {arch}\n{log}"))
     })?;
     let prefix = env::current_dir().map(|d| d.display().to_string()).unwrap_or_default();
     let ptx = relative_files(&compiled.ptx, &prefix);
@@ -105,8 +101,9 @@ pub fn compile(path: &Path, arch: &str) -> Result<Compiled> {
         ptx: first.module.ptx,
         cubins: Box::leak(Box::new([Cubin { arch, image }])),
     }));
+    let definitions = source::definitions(&source, &headers);
     let with_figures = |k: &&'static Kernel| -> &'static Kernel {
-        let figures = ptx::resources(&compiled.log, k.name).map(|r| Resources {
+        let figures = ptxas::resources(&compiled.log, k.name).map(|r| Resources {
             arch,
             registers: r.registers,
             spill_stores: r.spill_stores,
@@ -114,13 +111,14 @@ pub fn compile(path: &Path, arch: &str) -> Result<Compiled> {
             stack: r.stack,
             shared: r.shared,
         });
+        let found = definitions.get(source::unmangled(k.name));
         Box::leak(Box::new(Kernel {
             name: k.name,
             module,
-            params: params(module.source, k),
+            params: params(found, k),
             max_threads: k.max_threads,
-            line: definition_line(module.source, k.name).unwrap_or(k.line),
-            doc: Box::leak(comment_above(module.source, k.name).into_boxed_str()),
+            line: found.map_or(k.line, |d| d.line),
+            doc: found.map_or("", |d| d.doc.clone().leak()),
             resources: Box::leak(figures.into_iter().collect::<Vec<_>>().into_boxed_slice()),
         }))
     };
@@ -128,17 +126,14 @@ pub fn compile(path: &Path, arch: &str) -> Result<Compiled> {
 }
 
 /// NVRTC from where the build would take it.
-fn load() -> Result<nvrtc::Nvrtc> {
-    let project = sass::project_folders().into_iter().next().unwrap_or_else(|| ".".into());
-    let told = |text: String| {
-        let mut lines = text.lines().map(|l| l.trim_start_matches("error: "));
-        let message = lines.next().unwrap_or("NVRTC cannot be loaded").to_owned();
-        match text.lines().find_map(|l| l.strip_prefix("hint: ")) {
-            Some(hint) => Error::new(message).hint(hint),
-            None => Error::new(message),
-        }
-    };
-    nvrtc::find(&project).and_then(|files| nvrtc::Nvrtc::load(&files)).map_err(told)
+fn load() -> Result<Nvrtc> {
+    let folders: Vec<PathBuf> =
+        sass::project_folders().into_iter().map(|project| project.join(".nvrtc")).collect();
+    Installation::find((12, 4), &folders).and_then(|found| Nvrtc::load(&found)).map_err(|e| match e {
+        nvrtc::Error::NotFound { .. } => Error::new(format!("the kernels are compiled with NVRTC, and {e}"))
+            .hint("run `scripts/install-nvrtc.sh` (90 MB, into .nvrtc), or set NVRTC_DIR to the folder of libnvrtc.so"),
+        e => Error::new(e.to_string()),
+    })
 }
 
 /// The PTX with the files of its `.file`s relative to the working folder.
@@ -150,60 +145,13 @@ fn relative_files(ptx: &str, prefix: &str) -> String {
     ptx.lines().map(|line| relative(line) + "\n").collect()
 }
 
-/// A kernel's parameters, by their names in the source where they can be told.
-fn params(source: &str, kernel: &'static Kernel) -> &'static [Param] {
-    let call = format!("{}(", source_name(kernel.name));
-    let list =
-        source.split_once(&call).and_then(|(_, rest)| rest.split_once(')')).map_or("", |(list, _)| list);
-    let is_name = |c: char| c.is_alphanumeric() || c == '_';
-    let name = |p: &str| p.trim().rsplit(|c| !is_name(c)).next().unwrap_or_default().to_owned();
-    let names: Vec<String> = list.split(',').map(name).filter(|n| !n.is_empty()).collect();
-    if names.len() != kernel.params.len() {
-        return kernel.params;
-    }
-    let named = kernel.params.iter().zip(names).map(|(p, name)| Param { name: name.leak(), kind: p.kind });
+/// A kernel's parameters, by their names in the source where it has as many.
+fn params(found: Option<&Definition>, kernel: &'static Kernel) -> &'static [Param] {
+    let Some(found) = found.filter(|d| d.params.len() == kernel.params.len()) else { return kernel.params };
+    let named = kernel
+        .params
+        .iter()
+        .zip(&found.params)
+        .map(|(p, name)| Param { name: name.clone().leak(), kind: p.kind });
     Box::leak(named.collect::<Vec<_>>().into_boxed_slice())
-}
-
-/// The kernel's name as the source has it.
-fn source_name(name: &str) -> &str {
-    let Some(rest) = name.strip_prefix("_Z") else { return name };
-    let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let length: usize = rest[..digits].parse().unwrap_or(0);
-    rest.get(digits..digits + length).unwrap_or(name)
-}
-
-/// The line a kernel's name first stands on with a parenthesis behind it.
-fn definition_line(source: &str, name: &str) -> Option<u32> {
-    let call = format!("{}(", source_name(name));
-    let at = source.lines().position(|l| l.contains(&call) && !l.trim_start().starts_with("//"))?;
-    Some(at as u32 + 1)
-}
-
-/// The `//` lines above its definition.
-fn comment_above(source: &str, name: &str) -> String {
-    let Some(line) = definition_line(source, name) else { return String::new() };
-    let lines: Vec<&str> = source.lines().take(line as usize - 1).collect();
-    let is_head = |l: &&&str| l.contains("__global__") || l.contains("template");
-    let heads = lines.iter().rev().take_while(is_head).count();
-    let above = lines[..lines.len() - heads].iter().rev();
-    let mut comment: Vec<&str> = above
-        .map_while(|l| l.trim_start().strip_prefix("//"))
-        .map(|l| l.trim_start_matches('/').trim())
-        .collect();
-    comment.reverse();
-    comment.join("\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_and_comments_of_a_users_kernel() {
-        let source = "// Doubles.\n// In place.\n__global__ void twice(float *x) {}\n";
-        assert_eq!(source_name("_Z5twicePf"), "twice");
-        assert_eq!(definition_line(source, "_Z5twicePf"), Some(3));
-        assert_eq!(comment_above(source, "_Z5twicePf"), "Doubles.\nIn place.");
-    }
 }

@@ -1,13 +1,14 @@
-//! What the build reads out of the `.cu` texts: the headers they include, and where each kernel is
+//! What CUDA C++ texts say of their kernels: the headers they include, and where each kernel is
 //! defined, with what comment and parameter names. A kernel may be made by a macro, so this holds
 //! a small preprocessor; it ignores conditions and never sees the compiler's own macros.
 
 use std::collections::BTreeMap;
 
-use crate::Files;
+/// Texts of headers by the name as it stands in `#include "…"`.
+pub type Headers<'a> = BTreeMap<&'a str, &'a str>;
 
 /// Where and how a kernel is defined.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Definition {
     /// The line its definition, or the macro call that makes it, starts on; from 1.
     pub line: u32,
@@ -18,14 +19,14 @@ pub struct Definition {
     pub params: Vec<String>,
 }
 
-/// The headers a text includes, directly or through others: name and text.
-pub fn included<'a>(text: &str, headers: &'a Files) -> BTreeMap<&'a str, &'a str> {
-    let mut found = BTreeMap::new();
-    let mut pending = includes(text);
+/// Those of the headers that a text includes, directly or through others.
+pub fn included<'a>(text: &str, headers: &Headers<'a>) -> Headers<'a> {
+    let mut found = Headers::new();
+    let mut pending: Vec<&str> = includes(text).collect();
     while let Some(name) = pending.pop() {
-        // A name that is no header of ours is NVRTC's to complain about.
-        if let Some((name, text)) = headers.get_key_value(&name)
-            && found.insert(&name[..], &text[..]).is_none()
+        // A name that is none of them is the compiler's to complain about.
+        if let Some((&name, &text)) = headers.get_key_value(name)
+            && found.insert(name, text).is_none()
         {
             pending.extend(includes(text));
         }
@@ -33,16 +34,37 @@ pub fn included<'a>(text: &str, headers: &'a Files) -> BTreeMap<&'a str, &'a str
     found
 }
 
-fn includes(text: &str) -> Vec<String> {
-    let name = |line: &str| {
+fn includes(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter_map(|line| {
         let rest = line.trim_start().strip_prefix('#')?.trim_start().strip_prefix("include")?;
-        Some(rest.trim_start().strip_prefix('"')?.split('"').next()?.to_owned())
-    };
-    text.lines().filter_map(name).collect()
+        rest.trim_start().strip_prefix('"')?.split('"').next()
+    })
 }
 
-/// The kernels a `.cu` text defines, by name.
-pub fn definitions(text: &str, headers: &Files) -> BTreeMap<String, Definition> {
+/// A kernel's name as its source has it: `twice` of `_Z5twicePf`, the last part of `_ZN3foo5twiceEv`. A name
+/// that is not mangled is its own.
+pub fn unmangled(name: &str) -> &str {
+    let Some(mut rest) = name.strip_prefix("_Z") else { return name };
+    let nested = rest.starts_with('N');
+    rest = rest.trim_start_matches('N');
+    let mut last = name;
+    loop {
+        let number = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (digits, text) = rest.split_at(number);
+        let Some((part, more)) = digits.parse().ok().and_then(|length| text.split_at_checked(length)) else {
+            return last;
+        };
+        last = part;
+        if !nested {
+            return last;
+        }
+        rest = more;
+    }
+}
+
+/// The kernels that a text defines, by their names in the source. Of `headers` those that it includes are
+/// read for their macros.
+pub fn definitions(text: &str, headers: &Headers<'_>) -> BTreeMap<String, Definition> {
     let mut macros = BTreeMap::new();
     for header in included(text, headers).values() {
         scan(header, &mut macros);
@@ -323,7 +345,7 @@ struct Signature {
 }
 
 /// Reads the kernel whose `__global__` the tokens start with: its name is the first one with a
-/// parenthesised list behind it and a body behind that.
+/// parenthesised list after it and a body after that.
 fn signature(tokens: &[Token]) -> Option<Signature> {
     let is_word = |t: &&Token| t.text.starts_with(|c: char| c.is_alphabetic() || c == '_');
     for i in 0..tokens.len() - 1 {
@@ -331,8 +353,8 @@ fn signature(tokens: &[Token]) -> Option<Signature> {
             return None;
         }
         let Some((list, length)) = group(&tokens[i + 1..]) else { continue };
-        let behind = &tokens[i + 1 + length..];
-        if tokens[i].text.chars().all(is_name) && behind.first().is_some_and(|t| t.text == "{") {
+        let after = &tokens[i + 1 + length..];
+        if tokens[i].text.chars().all(is_name) && after.first().is_some_and(|t| t.text == "{") {
             let param = |param: &[Token]| {
                 let end = param.iter().position(|t| t.text == "[" || t.text == "=").unwrap_or(param.len());
                 param[..end].iter().rfind(is_word).map(|t| t.text.clone())
@@ -340,7 +362,7 @@ fn signature(tokens: &[Token]) -> Option<Signature> {
             return Some(Signature {
                 name: tokens[i].text.clone(),
                 params: top_level(list).into_iter().filter_map(param).collect(),
-                calls: behind.iter().find(is_word).map(|t| t.text.clone()).unwrap_or_default(),
+                calls: after.iter().find(is_word).map(|t| t.text.clone()).unwrap_or_default(),
             });
         }
     }
@@ -376,4 +398,67 @@ fn top_level(tokens: &[Token]) -> Vec<&[Token]> {
         depth == 0 && token.text == ","
     });
     pieces.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn only(text: &str, headers: &Headers<'_>) -> (String, Definition) {
+        let found = definitions(text, headers);
+        assert_eq!(found.len(), 1, "{found:?}");
+        found.into_iter().next().unwrap()
+    }
+
+    #[test]
+    fn a_written_kernel_has_its_comment_line_and_names() {
+        let text = "// Helper.\n__device__ float half_of(float x) { return x / 2; }\n\n\
+                    // -----\n// Doubles, for (x, n) of any n.\n//   In place.\n\
+                    extern \"C\" __global__ void __launch_bounds__(256)\ntwice(float *__restrict__ x, /* , */ int n, \
+                    Map<float, 2> m, float y[3] = {}) { half_of(n); }\n\
+                    __global__ void later(int n);\n";
+        let (name, found) = only(text, &Headers::new());
+        let params = ["x", "n", "m", "y"].map(str::to_owned).to_vec();
+        let doc = "Doubles, for (x, n) of any n.\n  In place.".to_owned();
+        assert_eq!((name.as_str(), found), ("twice", Definition { line: 7, doc, params }));
+    }
+
+    #[test]
+    fn a_kernel_made_by_a_macro_has_the_comments_of_its_function_and_calls() {
+        let header = "#define KERNEL(name, T, ...) \\\n  __global__ void name##_##T(T *x, __VA_ARGS__) { run<T>(x); }\n";
+        let headers = Headers::from([("k.cuh", header), ("unused.cuh", "#define KERNEL nothing")]);
+        let text = "#include \"k.cuh\"\n// Adds one.\ntemplate <class T> __device__ void run(T *x) { *x += 1; }\n\n\
+                    // A kernel a type.\nKERNEL(add, float, int n, int m)\nKERNEL(add, half, int k)\n";
+        let found = definitions(text, &headers);
+        let of = |name: &str| (found[name].line, found[name].doc.as_str(), found[name].params.join(" "));
+        assert_eq!(of("add_float"), (6, "Adds one.\nA kernel a type.", "x n m".to_owned()));
+        assert_eq!(of("add_half"), (7, "Adds one.\nA kernel a type.", "x k".to_owned()));
+        assert_eq!(found.len(), 2);
+    }
+
+    #[test]
+    fn headers_are_followed() {
+        let headers = Headers::from([
+            ("a.cuh", "#include \"b.cuh\"\n"),
+            ("b.cuh", "# include \"a.cuh\"\n#include <cuda_fp16.h>\n"),
+            ("c.cuh", ""),
+        ]);
+        let found = included("#include \"a.cuh\"\n#include \"missing.cuh\"\n", &headers);
+        assert_eq!(found.into_keys().collect::<Vec<_>>(), ["a.cuh", "b.cuh"]);
+    }
+
+    #[test]
+    fn mangled_names() {
+        let pairs = [
+            ("twice", "twice"),
+            ("_Z5twicePf", "twice"),
+            ("_Z4foldIfLi4EEvPT_", "fold"),
+            ("_ZN3foo3bar5twiceEPfi", "twice"),
+            ("_Z99x", "_Z99x"),
+            ("_Z", "_Z"),
+        ];
+        for (mangled, name) in pairs {
+            assert_eq!(unmangled(mangled), name);
+        }
+    }
 }
