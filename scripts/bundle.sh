@@ -52,6 +52,8 @@ for line in open(sys.argv[1]):
     kind, name = message["target"]["kind"][0], message["target"]["name"]
     if kind == "bench":
         place = f"benches/{name}"
+    elif name == "tidy":
+        continue  # It reads sources, which the bundle does not have.
     elif message["profile"]["test"]:
         place = f"tests/{name}" if kind == "test" else f"tests/unit-{name}-{kind}"
     elif kind == "bin":
