@@ -1,6 +1,6 @@
 //! The one error type: what went wrong, naming the input, and the way out.
 
-use std::fmt;
+use std::{fmt, io};
 
 /// A failure told to a person: a message that names the input, and optionally a hint.
 ///
@@ -9,6 +9,37 @@ use std::fmt;
 pub struct Error {
     message: String,
     hint: Option<String>,
+    kind: ErrorKind,
+}
+
+/// What a failure is, where a caller acts on it or has more to advise than the library knows: the library names no flags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ErrorKind {
+    /// Nothing that anyone asks for.
+    #[default]
+    Other,
+    /// Nobody reads the output any more.
+    BrokenPipe,
+    /// No GPU can be had.
+    NoGpu,
+    /// A kernel failed on a GPU, which does not say where.
+    GpuFault,
+    /// The device has too little memory for the networks and their batch.
+    MemoryShort,
+    /// A tensor would have more elements than kernels count.
+    TensorTooLarge,
+    /// The loss or a weight is no longer finite.
+    Diverged,
+    /// The disk is full; what was saved before is whole.
+    DiskFull,
+    /// The folder for a result cannot be written to.
+    OutputUnusable,
+    /// The folder for a new run holds a run already.
+    RunExists,
+    /// There is no run to go on with.
+    RunMissing,
+    /// There is a run, and it cannot be gone on with.
+    RunBroken,
 }
 
 /// Result with [`Error`] as its error.
@@ -17,7 +48,22 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// A failure with a message and no hint. Lower case, no full stop, names the input.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None }
+        Self { message: message.into(), hint: None, kind: ErrorKind::Other }
+    }
+
+    /// A failed read or write: what could not be done, and the system's reason.
+    pub fn io(what: impl fmt::Display, reason: &io::Error) -> Self {
+        let kind = match reason.kind() {
+            io::ErrorKind::BrokenPipe => ErrorKind::BrokenPipe,
+            _ => ErrorKind::Other,
+        };
+        Self::new(format!("{what}: {}", io_reason(reason))).of_kind(kind)
+    }
+
+    /// Says what the failure is.
+    pub fn of_kind(mut self, kind: ErrorKind) -> Self {
+        self.kind = kind;
+        self
     }
 
     /// Adds the way out.
@@ -30,6 +76,11 @@ impl Error {
     pub fn context(mut self, context: impl fmt::Display) -> Self {
         self.message = format!("{context}: {}", self.message);
         self
+    }
+
+    /// What the failure is.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
     }
 
     /// The message, without the hint.
@@ -54,3 +105,30 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// What went wrong in words: the system's own message without its number.
+pub(crate) fn io_reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_lowercase().chain(chars).collect(),
+        None => "unknown error".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_pipe_is_known_by_its_kind() {
+        let error = Error::io("cannot print", &io::Error::from_raw_os_error(32));
+        assert_eq!((error.message(), error.kind()), ("cannot print: broken pipe", ErrorKind::BrokenPipe));
+        let error = Error::io("cannot print", &io::Error::from_raw_os_error(28));
+        assert_eq!(
+            (error.message(), error.kind()),
+            ("cannot print: no space left on device", ErrorKind::Other)
+        );
+    }
+}

@@ -17,4 +17,4 @@ pub mod tensor;
 pub mod train;
 pub mod verify;
 
-pub use error::{Error, Result};
+pub use error::{Error, ErrorKind, Result};

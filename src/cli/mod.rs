@@ -3,21 +3,22 @@
 //! Data go to standard output, everything else to standard error. Exit codes: 0 success, 1 failure,
 //! 2 bad usage or bad input (nothing was started), 130 interrupted (and saved).
 
+mod args;
 mod bench;
+mod end;
 mod plan;
+mod study;
 mod train;
 mod translate;
 mod verify;
+mod words;
 
-use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use ugatit::device::select::Choice;
-use ugatit::nn::Config;
-use ugatit::study::command;
-use ugatit::tape::Norms;
-use ugatit::{Error, Result};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use ugatit::Error;
+
+use end::{End, say};
 
 /// Trains U-GAT-IT, unsupervised image-to-image translation, with hand-written CUDA kernels: on an
 /// NVIDIA GPU, or without one on an emulator that runs the same kernels.
@@ -41,120 +42,9 @@ enum Command {
     Plan(plan::PlanArgs),
     Verify(verify::VerifyArgs),
     Bench(bench::BenchArgs),
-    Kernels(command::KernelsArgs),
-    Profile(command::ProfileArgs),
-    Study(command::StudyArgs),
-}
-
-/// What shapes the networks and their batches.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Network")]
-struct NetworkArgs {
-    /// Light mode: a small gamma/beta network, which sees pooled features only
-    #[arg(long)]
-    light: bool,
-
-    /// Side of the square training images, a multiple of 4
-    #[arg(long, value_name = "N", default_value_t = Config::default().img_size)]
-    size: usize,
-
-    /// Channels of the first convolution; all others are multiples of it
-    #[arg(long, value_name = "N", default_value_t = Config::default().ch)]
-    ch: usize,
-
-    /// Residual blocks in each generator's encoder, and as many in its decoder
-    #[arg(long, value_name = "N", default_value_t = Config::default().n_res)]
-    n_res: usize,
-
-    /// Depth of the discriminators; less depth allows smaller images [default: 6; `plan` takes the
-    /// deepest that the size allows]
-    #[arg(long, value_name = "N")]
-    n_dis: Option<usize>,
-
-    /// Images of each domain in a step
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    batch_size: usize,
-
-    /// How norms are computed: fused, or unfused for comparison, as composed or elementary kernels
-    ///
-    /// All compute the same, up to rounding; the unfused ones make more launches and move more memory.
-    #[arg(long, value_name = "NORM", default_value_t = Norms::default(), value_parser = parse_norm)]
-    norm: Norms,
-}
-
-impl NetworkArgs {
-    /// Overwrites what these flags say of a configuration.
-    fn apply(&self, cfg: &mut Config) {
-        cfg.light = self.light;
-        cfg.img_size = self.size;
-        cfg.ch = self.ch;
-        cfg.n_res = self.n_res;
-        cfg.n_dis = self.n_dis.unwrap_or(Config::default().n_dis);
-    }
-
-    fn check_batch(&self) -> Result<()> {
-        if (1..=1024).contains(&self.batch_size) {
-            return Ok(());
-        }
-        Err(Error::new(format!("--batch-size {} is out of range", self.batch_size))
-            .hint("give 1 to 1024 images"))
-    }
-}
-
-#[derive(Debug, Args)]
-struct DeviceArgs {
-    /// What to run on: auto, cuda, cuda:N or emulator [default: $UGATIT_DEVICE, or else auto]
-    #[arg(long, value_name = "DEVICE", value_parser = parse_device)]
-    device: Option<Choice>,
-}
-
-impl DeviceArgs {
-    fn choice(&self) -> Result<Choice> {
-        match self.device {
-            Some(choice) => Ok(choice),
-            None => Ok(Choice::from_env()?.unwrap_or_default()),
-        }
-    }
-}
-
-/// clap prints it as part of its own message.
-fn told(e: &Error) -> String {
-    match e.hint_text() {
-        Some(hint) => format!("{}; {hint}", e.message()),
-        None => e.message().to_owned(),
-    }
-}
-
-fn parse_device(text: &str) -> Result<Choice, String> {
-    text.parse().map_err(|e| told(&e))
-}
-
-fn parse_norm(text: &str) -> Result<Norms, String> {
-    text.parse().map_err(|e| told(&e))
-}
-
-/// How a command ended, other than well.
-enum End {
-    /// Bad usage or bad input: nothing was started.
-    Input(Error),
-    /// It was started, and failed.
-    Failed(Error),
-    /// It did its work, but not all of it; the rest was told.
-    Partly,
-    /// It was interrupted, and saved.
-    Interrupted,
-    /// Nobody reads the output any more.
-    Unread,
-}
-
-impl From<io::Error> for End {
-    /// Only writing to standard output gives bare I/O errors.
-    fn from(e: io::Error) -> Self {
-        match e.kind() {
-            ErrorKind::BrokenPipe => End::Unread,
-            _ => End::Failed(Error::new(format!("cannot write to standard output: {e}"))),
-        }
-    }
+    Kernels(study::KernelsArgs),
+    Profile(study::ProfileArgs),
+    Study(study::StudyArgs),
 }
 
 /// Runs the command that the process was started with.
@@ -174,21 +64,9 @@ pub fn main() -> ExitCode {
             Command::Plan(args) => plan::run(&args),
             Command::Verify(args) => verify::run(&args),
             Command::Bench(args) => bench::run(&args),
-            Command::Kernels(args) => command::kernels(&args).map_err(End::Input),
-            Command::Profile(args) => match args.step.step() {
-                Ok(_) => {
-                    args.step.note().iter().for_each(|note| say(note));
-                    command::profile(&args).map_err(End::Failed)
-                }
-                Err(error) => Err(End::Input(error)),
-            },
-            Command::Study(args) => match args.check() {
-                Ok(()) => {
-                    args.step.note().iter().filter(|_| args.source.is_none()).for_each(|note| say(note));
-                    command::study(&args).map_err(End::Failed)
-                }
-                Err(error) => Err(End::Input(error)),
-            },
+            Command::Kernels(args) => study::kernels(&args),
+            Command::Profile(args) => study::profile(&args),
+            Command::Study(args) => study::study(&args),
         },
         (Err(error), _) => Err(End::Input(Error::new(error.to_string()))),
         (_, None) => Err(End::Input(Error::new("no command").hint("try ugatit --help"))),
@@ -200,13 +78,8 @@ pub fn main() -> ExitCode {
         Err(End::Failed(error)) => (error, 1),
         Err(End::Input(error)) => (error, 2),
     };
-    say(&format!("error: {error}"));
+    say(&format!("error: {}", words::with_advice(error)));
     ExitCode::from(code)
-}
-
-/// A line to standard error. It may be closed; that is no reason to stop.
-fn say(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 #[cfg(test)]

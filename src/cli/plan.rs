@@ -7,11 +7,12 @@ use clap::Args;
 use serde_json::json;
 use ugatit::device::Launch;
 use ugatit::nn::Config;
-use ugatit::study::command::depth_note;
 use ugatit::study::profile::Totals;
 use ugatit::train::run::{Needs, TrainingPlan, in_words};
 
-use super::{End, NetworkArgs, say};
+use super::args::{NetworkArgs, depth_note};
+use super::end::{End, say};
+use super::words;
 
 /// List every kernel launch of a training step, and the memory a run needs; no device is used
 ///
@@ -34,6 +35,7 @@ pub(super) fn run(args: &PlanArgs) -> Result<(), End> {
     if args.network.n_dis.is_none() {
         cfg.n_dis = Config::deepest_n_dis(cfg.img_size);
     }
+    words::check(&cfg).map_err(End::Input)?;
     let plan = TrainingPlan::new(&cfg, args.network.batch_size, args.network.norm).map_err(End::Input)?;
     let launches = &plan.step.program.launches;
     depth_note(cfg.img_size, args.network.n_dis).iter().for_each(|note| say(note));

@@ -13,7 +13,9 @@ use ugatit::train::LOSS_NAMES;
 use ugatit::train::run::{Event, Outcome, Session, Settings, Start};
 use ugatit::{Error, Result};
 
-use super::{DeviceArgs, End, NetworkArgs, say};
+use super::args::{DeviceArgs, NetworkArgs};
+use super::end::{End, say};
+use super::words;
 
 /// Where no line can be written over, there is one this often.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -237,6 +239,7 @@ fn open(args: &TrainArgs, matches: &ArgMatches) -> Result<Session> {
         Some(run) => args.resumed(run, |id| matches.value_source(id) == Some(ValueSource::CommandLine))?,
         None => args.settings(),
     };
+    words::check(&settings.model)?;
     Session::open(start, settings, device, &mut |event| match event {
         Event::Note(text) => say(&text),
         Event::Warning(text) => say(&format!("warning: {text}")),

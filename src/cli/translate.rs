@@ -15,7 +15,8 @@ use ugatit::train::Inference;
 use ugatit::train::checkpoint::Checkpoint;
 use ugatit::{Error, Result};
 
-use super::{DeviceArgs, End, say};
+use super::args::DeviceArgs;
+use super::end::{End, say};
 
 /// So many images are decoded and encoded at a time, in parallel.
 const AT_ONCE: usize = 8;

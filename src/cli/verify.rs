@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use ugatit::verify;
+use ugatit::{ErrorKind, verify};
 
-use super::{DeviceArgs, End};
+use super::args::DeviceArgs;
+use super::end::End;
 
 /// Repeat recorded runs of the official implementation, and tell how far this engine is off
 ///
@@ -35,7 +36,7 @@ pub(super) fn run(args: &VerifyArgs) -> Result<(), End> {
     match verify::run(&options) {
         Ok(true) => Ok(()),
         Ok(false) => Err(End::Partly),
-        Err(e) if e.message() == "cannot print: broken pipe" => Err(End::Unread),
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Err(End::Unread),
         Err(e) => Err(End::Input(e)),
     }
 }

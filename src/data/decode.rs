@@ -6,7 +6,8 @@ use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader};
 
-use super::{Rgb8, io_reason};
+use super::Rgb8;
+use crate::error::io_reason;
 use crate::{Error, Result};
 
 /// An image with a side below this is no training image: it is less than the smallest input

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::{Rgb8, decode, io_reason, load_image};
+use super::{Rgb8, decode, load_image};
+use crate::error::io_reason;
 use crate::{Error, Result};
 
 /// File name extensions that count as images, in any case. The contents decide the format.

@@ -11,7 +11,7 @@ use crate::{Error, Result};
 
 /// How batches are made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Loading {
+pub struct LoaderOptions {
     /// Side of the model's input in pixels, above 0.
     pub size: usize,
     /// Images of each domain in a batch, above 0.
@@ -28,7 +28,7 @@ pub struct Loading {
     pub cache_bytes: usize,
 }
 
-impl Loading {
+impl LoaderOptions {
     /// The official pipeline: a margin of [`MARGIN`]; half of the processors but at most 8 threads,
     /// 8 batches ahead, 256 MiB of cache.
     pub fn new(size: usize, batch: usize, seed: u64) -> Self {
@@ -64,7 +64,7 @@ pub struct Batch {
 /// and files, all runs with one seed replace alike, resumed ones too. (The files must stay as
 /// they are. One that failed once is not tried again.)
 pub struct Loader {
-    loading: Loading,
+    options: LoaderOptions,
     a: Folder,
     b: Folder,
     orders: Orders,
@@ -92,8 +92,8 @@ impl Loader {
     ///
     /// # Errors
     /// If size or batch is 0 or one side has no images.
-    pub fn new(dataset: &Dataset, loading: Loading) -> Result<Self> {
-        for (name, value) in [("size", loading.size), ("batch", loading.batch)] {
+    pub fn new(dataset: &Dataset, options: LoaderOptions) -> Result<Self> {
+        for (name, value) in [("size", options.size), ("batch", options.batch)] {
             if value == 0 {
                 return Err(Error::new(format!("the {name} must be above 0")));
             }
@@ -104,8 +104,8 @@ impl Loader {
             }
         }
         Ok(Self {
-            orders: Orders::new(loading.seed),
-            loading,
+            orders: Orders::new(options.seed),
+            options,
             a: dataset.train_a.clone(),
             b: dataset.train_b.clone(),
             cache: Mutex::default(),
@@ -114,8 +114,8 @@ impl Loader {
     }
 
     /// How this loader makes batches.
-    pub fn loading(&self) -> &Loading {
-        &self.loading
+    pub fn options(&self) -> &LoaderOptions {
+        &self.options
     }
 
     /// The batch of `step`, counted from 1 (0 is taken as 1).
@@ -135,7 +135,7 @@ impl Loader {
     }
 
     fn side(&self, domain: Domain, step: u64) -> Result<(Vec<f32>, Vec<String>)> {
-        let Loading { size, batch, seed, margin, .. } = self.loading;
+        let LoaderOptions { size, batch, seed, margin, .. } = self.options;
         let mut values = Vec::with_capacity(batch * size * size * 3);
         let mut names = Vec::with_capacity(batch);
         for place in 0..batch as u64 {
@@ -183,13 +183,13 @@ impl Loader {
                 return None;
             }
         };
-        let side = self.loading.size + self.loading.margin;
+        let side = self.options.size + self.options.margin;
         let rgb = Arc::new(resize_bilinear(&rgb, side, side));
         let bytes = rgb.pixels().len();
         let mut cache = lock(&self.cache);
         // When it is full it stays as it is: each image comes once an epoch, so throwing one out
         // for another gains nothing.
-        if cache.bytes + bytes <= self.loading.cache_bytes
+        if cache.bytes + bytes <= self.options.cache_bytes
             && cache.images.insert((domain, which, flip), Arc::clone(&rgb)).is_none()
         {
             cache.bytes += bytes;
@@ -216,19 +216,19 @@ mod tests {
     use crate::data::testing::{noise, noise_set};
     use crate::data::{from_output, permutation};
 
-    fn loading() -> Loading {
-        Loading { margin: 6, ..Loading::new(16, 2, 5) }
+    fn options() -> LoaderOptions {
+        LoaderOptions { margin: 6, ..LoaderOptions::new(16, 2, 5) }
     }
 
-    fn open(folder: &tempfile::TempDir, loading: Loading) -> Loader {
-        Loader::new(&Dataset::open(folder.path()).unwrap(), loading).unwrap()
+    fn open(folder: &tempfile::TempDir, options: LoaderOptions) -> Loader {
+        Loader::new(&Dataset::open(folder.path()).unwrap(), options).unwrap()
     }
 
     #[test]
     fn a_batch_is_what_order_and_draws_say() {
         let folder = tempfile::tempdir().unwrap();
         noise_set(folder.path(), 5, 3);
-        let loader = open(&folder, loading());
+        let loader = open(&folder, options());
         let mut flips = 0;
         for step in 1..=9 {
             let batch = loader.batch(step).unwrap();
@@ -263,7 +263,7 @@ mod tests {
     fn every_epoch_shows_every_image_once() {
         let folder = tempfile::tempdir().unwrap();
         noise_set(folder.path(), 5, 3);
-        let loader = open(&folder, loading());
+        let loader = open(&folder, options());
         let batches: Vec<_> = (1..=15).map(|step| loader.batch(step).unwrap()).collect();
         let a: Vec<_> = batches.iter().flat_map(|b| b.names_a.clone()).collect();
         let b: Vec<_> = batches.iter().flat_map(|b| b.names_b.clone()).collect();
@@ -278,10 +278,10 @@ mod tests {
     fn the_cache_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         noise_set(folder.path(), 5, 3);
-        let none = open(&folder, Loading { cache_bytes: 0, ..loading() });
+        let none = open(&folder, LoaderOptions { cache_bytes: 0, ..options() });
         // Room for three images, and for all.
-        let some = open(&folder, Loading { cache_bytes: 22 * 22 * 3 * 3 + 5, ..loading() });
-        let all = open(&folder, loading());
+        let some = open(&folder, LoaderOptions { cache_bytes: 22 * 22 * 3 * 3 + 5, ..options() });
+        let all = open(&folder, options());
         for step in (1..20).chain(1..5) {
             let batch = none.batch(step).unwrap();
             assert_eq!(batch, some.batch(step).unwrap());
@@ -308,9 +308,9 @@ mod tests {
         let (folder, intact) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         noise_set(folder.path(), 5, 3);
         noise_set(intact.path(), 5, 3);
-        let whole = open(&intact, loading());
+        let whole = open(&intact, options());
         break_off(&folder, "trainA/002.png");
-        let loader = open(&folder, loading());
+        let loader = open(&folder, options());
         let mut replaced = 0;
         for step in 1..=20 {
             let (want, got) = (whole.batch(step).unwrap(), loader.batch(step).unwrap());
@@ -335,7 +335,7 @@ mod tests {
         assert!(loader.take_warnings().is_empty());
         // A resumed run replaces alike, though it has not met the broken image before.
         for step in [7, 20, 13] {
-            assert_eq!(open(&folder, loading()).batch(step).unwrap(), loader.batch(step).unwrap());
+            assert_eq!(open(&folder, options()).batch(step).unwrap(), loader.batch(step).unwrap());
         }
     }
 
@@ -345,7 +345,7 @@ mod tests {
         noise_set(folder.path(), 2, 3);
         break_off(&folder, "trainA/000.png");
         break_off(&folder, "trainA/001.png");
-        let loader = open(&folder, loading());
+        let loader = open(&folder, options());
         for step in [1, 2] {
             let message = loader.batch(step).unwrap_err().message().to_owned();
             assert!(message.starts_with("none of the 2 images in "), "{message}");
@@ -358,8 +358,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         noise_set(folder.path(), 1, 1);
         let set = Dataset::open(folder.path()).unwrap();
-        for loading in [Loading::new(0, 1, 1), Loading::new(16, 0, 1)] {
-            assert!(Loader::new(&set, loading).is_err());
+        for options in [LoaderOptions::new(0, 1, 1), LoaderOptions::new(16, 0, 1)] {
+            assert!(Loader::new(&set, options).is_err());
         }
     }
 
@@ -367,7 +367,7 @@ mod tests {
     fn images_never_change_between_versions() {
         let folder = tempfile::tempdir().unwrap();
         noise_set(folder.path(), 5, 3);
-        let batch = open(&folder, loading()).batch(1).unwrap();
+        let batch = open(&folder, options()).batch(1).unwrap();
         assert_eq!(batch.names_a, PINNED_A);
         let sum: f64 = batch.a.iter().chain(&batch.b).map(|&v| f64::from(v)).sum();
         assert!((sum - PINNED_SUM).abs() < 1e-3, "{sum}");

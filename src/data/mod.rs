@@ -28,22 +28,11 @@ mod rgb;
 pub use augment::{Augmentation, MARGIN, from_output, normalise, to_input};
 pub use decode::{MIN_SIDE, load_image};
 pub use folder::{Dataset, EXTENSIONS, Folder, Image, Skipped};
-pub use loader::{Batch, Loader, Loading};
+pub use loader::{Batch, Loader, LoaderOptions};
 pub use order::{Domain, permutation};
 pub use prefetch::Prefetcher;
 pub use resize::resize_bilinear;
 pub use rgb::Rgb8;
-
-/// What went wrong in words: the system's own message without its number.
-pub(crate) fn io_reason(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut chars = text.chars();
-    match chars.next() {
-        Some(first) => first.to_lowercase().chain(chars).collect(),
-        None => "unknown error".to_owned(),
-    }
-}
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use super::{Batch, Dataset, Loader, Loading};
+use super::{Batch, Dataset, Loader, LoaderOptions};
 use crate::{Error, Result};
 
 /// Threads that make batches ahead of the training, which takes them in order.
@@ -42,11 +42,11 @@ impl Prefetcher {
     ///
     /// # Errors
     /// As [`Loader::new`], or if the system gives no thread.
-    pub fn start(dataset: &Dataset, loading: Loading, first_step: u64) -> Result<Self> {
-        let threads = loading.threads.max(1);
+    pub fn start(dataset: &Dataset, options: LoaderOptions, first_step: u64) -> Result<Self> {
+        let threads = options.threads.max(1);
         let first_step = first_step.max(1);
         let shared = Arc::new(Shared {
-            loader: Loader::new(dataset, loading)?,
+            loader: Loader::new(dataset, options)?,
             queue: Mutex::new(Queue {
                 to_make: first_step,
                 to_take: first_step,
@@ -109,7 +109,7 @@ impl Shared {
     }
 
     fn work(&self) {
-        let ahead = self.loader.loading().ahead.max(1) as u64;
+        let ahead = self.loader.options().ahead.max(1) as u64;
         let mut queue = self.lock();
         loop {
             while !queue.stop && queue.to_make >= queue.to_take.saturating_add(ahead) {
@@ -145,17 +145,17 @@ mod tests {
         (folder, set)
     }
 
-    fn loading(threads: usize) -> Loading {
-        Loading { margin: 6, threads, ahead: 3, ..Loading::new(16, 2, 5) }
+    fn options(threads: usize) -> LoaderOptions {
+        LoaderOptions { margin: 6, threads, ahead: 3, ..LoaderOptions::new(16, 2, 5) }
     }
 
     #[test]
     fn threads_change_nothing_and_a_resumed_run_goes_on_alike() {
         let (_folder, set) = set(5, 3);
-        let loader = Loader::new(&set, loading(1)).unwrap();
+        let loader = Loader::new(&set, options(1)).unwrap();
         for threads in [0, 1, 2, 7] {
             for first in [1, 12] {
-                let mut ahead = Prefetcher::start(&set, loading(threads), first).unwrap();
+                let mut ahead = Prefetcher::start(&set, options(threads), first).unwrap();
                 for step in first..first + 25 {
                     let batch = ahead.next_batch().unwrap();
                     assert_eq!(batch, loader.batch(step).unwrap());
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn no_more_is_made_than_may_wait() {
         let (_folder, set) = set(5, 3);
-        let mut ahead = Prefetcher::start(&set, loading(2), 1).unwrap();
+        let mut ahead = Prefetcher::start(&set, options(2), 1).unwrap();
         let wait_for = |ahead: &Prefetcher, made: u64| {
             let begin = Instant::now();
             while ahead.shared.lock().ready.keys().max() != Some(&made) {
@@ -187,7 +187,7 @@ mod tests {
     fn unreadable_sides_are_errors_and_dropping_still_works() {
         let (folder, set) = set(2, 1);
         std::fs::remove_dir_all(folder.path().join("trainB")).unwrap();
-        let mut ahead = Prefetcher::start(&set, loading(2), 1).unwrap();
+        let mut ahead = Prefetcher::start(&set, options(2), 1).unwrap();
         for _ in 0..10 {
             assert!(ahead.next_batch().is_err());
         }
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn dropping_ends_the_threads() {
         let (_folder, set) = set(2, 1);
-        let ahead = Prefetcher::start(&set, loading(4), 1).unwrap();
+        let ahead = Prefetcher::start(&set, options(4), 1).unwrap();
         let shared = Arc::downgrade(&ahead.shared);
         drop(ahead);
         assert!(shared.upgrade().is_none());

@@ -1,8 +1,10 @@
 //! Hyper-parameters: names and defaults of the official PyTorch command line.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::Error;
 
 /// Everything that shapes the networks, the losses and the optimisers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -126,80 +128,153 @@ impl Config {
     /// Checks that the values make a network that can be trained.
     ///
     /// # Errors
-    /// Names the value and what it may be.
-    pub fn check(&self) -> Result<()> {
-        let fail = |what: String, hint: String| Err(Error::new(what).hint(hint));
-        if self.n_dis < 2 || self.n_dis > 10 {
-            return fail(
-                format!("--n-dis {} is out of range", self.n_dis),
-                "give a depth from 2 to 10".into(),
-            );
-        }
-        if self.ch == 0 || self.ch > 1024 {
-            return fail(format!("--ch {} is out of range", self.ch), "give a width from 1 to 1024".into());
-        }
-        if self.n_res == 0 || self.n_res > 64 {
-            return fail(format!("--n-res {} is out of range", self.n_res), "give 1 to 64 blocks".into());
-        }
-        if self.img_ch == 0 || self.img_ch > 64 {
-            return fail(
-                format!("{} colour channels are out of range", self.img_ch),
-                "images have 1 to 64, and files of images are read as RGB: 3".into(),
-            );
-        }
-        if !self.img_size.is_multiple_of(4) {
-            let near = self.img_size.next_multiple_of(4).max(self.min_img_size());
-            return fail(
-                format!("--size {} is not a multiple of 4", self.img_size),
-                format!("the generator halves the image twice; try --size {near}"),
-            );
-        }
-        if self.img_size < self.min_img_size() {
-            let hint = match Self::deepest_below(self.n_dis, self.img_size) {
-                Some(n) => format!("give --size {} or more, or --n-dis {n}", self.min_img_size()),
-                None => format!("give --size {} or more", self.min_img_size()),
-            };
-            return fail(format!("--size {} is too small for --n-dis {}", self.img_size, self.n_dis), hint);
-        }
-        if self.img_size > 4096 {
-            return fail(format!("--size {} is too large", self.img_size), "give at most 4096".into());
-        }
-        if self.iterations == 0 {
-            return fail("--steps 0 trains nothing".into(), "give at least one step".into());
-        }
-        if self.decay && self.iterations == 1 {
-            return fail(
-                "one step cannot have a falling learning rate".into(),
-                "add --no-decay, or give more --steps".into(),
-            );
-        }
-        for (name, v) in [
-            ("--lr", self.lr),
-            ("--weight-decay", self.weight_decay),
-            ("--adv-weight", self.adv_weight),
-            ("--cycle-weight", self.cycle_weight),
-            ("--identity-weight", self.identity_weight),
-            ("--cam-weight", self.cam_weight),
-        ] {
-            if !v.is_finite() || v < 0.0 {
-                return fail(
-                    format!("{name} {v} is not a number from 0 up"),
-                    "give a finite number from 0 up".into(),
-                );
+    /// The first value that does not, and what it may be.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let counts = [
+            ("n_dis", self.n_dis, 2, 10),
+            ("ch", self.ch, 1, 1024),
+            ("n_res", self.n_res, 1, 64),
+            ("img_ch", self.img_ch, 1, 64),
+        ];
+        for (field, value, min, max) in counts {
+            if !(min..=max).contains(&value) {
+                return Err(ConfigError::Count { field, value, min, max });
             }
         }
-        if !(self.rho_max > 0.0 && self.rho_max <= 1.0) {
-            return fail(
-                format!("--rho-max {} is out of range", self.rho_max),
-                "give a number in (0, 1]".into(),
-            );
+        let size = self.img_size;
+        if !size.is_multiple_of(4) {
+            let near = size.next_multiple_of(4).max(self.min_img_size());
+            return Err(ConfigError::SizeNotMultipleOfFour { size, near });
         }
-        for (name, v) in [("beta1", self.beta1), ("beta2", self.beta2)] {
-            if !(0.0..1.0).contains(&v) {
-                return fail(format!("{name} {v} is out of range"), "give a number in [0, 1)".into());
+        if size < self.min_img_size() {
+            let deepest = Self::deepest_below(self.n_dis, size);
+            return Err(ConfigError::SizeTooSmall {
+                size,
+                min: self.min_img_size(),
+                n_dis: self.n_dis,
+                deepest,
+            });
+        }
+        if size > MAX_SIZE {
+            return Err(ConfigError::SizeTooLarge { size, max: MAX_SIZE });
+        }
+        if self.iterations == 0 {
+            return Err(ConfigError::NoSteps);
+        }
+        if self.decay && self.iterations == 1 {
+            return Err(ConfigError::DecayOverOneStep);
+        }
+        let weights = [
+            ("lr", self.lr),
+            ("weight_decay", self.weight_decay),
+            ("adv_weight", self.adv_weight),
+            ("cycle_weight", self.cycle_weight),
+            ("identity_weight", self.identity_weight),
+            ("cam_weight", self.cam_weight),
+        ];
+        if let Some((field, value)) = weights.into_iter().find(|(_, v)| !v.is_finite() || *v < 0.0) {
+            return Err(ConfigError::NotFromZeroUp { field, value });
+        }
+        if !(self.rho_max > 0.0 && self.rho_max <= 1.0) {
+            return Err(ConfigError::Share { field: "rho_max", value: self.rho_max, range: "(0, 1]" });
+        }
+        for (field, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            if !(0.0..1.0).contains(&value) {
+                return Err(ConfigError::Share { field, value, range: "[0, 1)" });
             }
         }
         Ok(())
+    }
+}
+
+/// Largest side of a training image, pixels.
+const MAX_SIZE: usize = 4096;
+
+/// Why a [`Config`] makes no network that can be trained. Fields are called as in [`Config`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum ConfigError {
+    /// A count is out of its range, `min` to `max`.
+    Count {
+        /// The field's name.
+        field: &'static str,
+        /// What it is.
+        value: usize,
+        /// The least it may be.
+        min: usize,
+        /// The most.
+        max: usize,
+    },
+    /// The generator halves images twice.
+    SizeNotMultipleOfFour {
+        /// The side, pixels.
+        size: usize,
+        /// A side near it that would do.
+        near: usize,
+    },
+    /// The discriminators are too deep for the images.
+    SizeTooSmall {
+        /// The side, pixels.
+        size: usize,
+        /// The smallest side for this depth.
+        min: usize,
+        /// The depth.
+        n_dis: usize,
+        /// The deepest discriminators that the side allows, where it allows any.
+        deepest: Option<usize>,
+    },
+    /// The images are too large.
+    SizeTooLarge {
+        /// The side, pixels.
+        size: usize,
+        /// The largest side.
+        max: usize,
+    },
+    /// No steps are asked for.
+    NoSteps,
+    /// The learning rate falls over the second half of the run, which one step does not have.
+    DecayOverOneStep,
+    /// A weight or rate is negative or no finite number.
+    NotFromZeroUp {
+        /// The field's name.
+        field: &'static str,
+        /// What it is.
+        value: f64,
+    },
+    /// A number is out of its range within 0 to 1.
+    Share {
+        /// The field's name.
+        field: &'static str,
+        /// What it is.
+        value: f64,
+        /// The range.
+        range: &'static str,
+    },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count { field, value, min, max } => {
+                write!(f, "{field} {value} is out of range, {min} to {max}")
+            }
+            Self::SizeNotMultipleOfFour { size, .. } => write!(f, "img_size {size} is not a multiple of 4"),
+            Self::SizeTooSmall { size, n_dis, .. } => {
+                write!(f, "img_size {size} is too small for n_dis {n_dis}")
+            }
+            Self::SizeTooLarge { size, .. } => write!(f, "img_size {size} is too large"),
+            Self::NoSteps => f.write_str("a run of no iterations trains nothing"),
+            Self::DecayOverOneStep => f.write_str("one step cannot have a falling learning rate"),
+            Self::NotFromZeroUp { field, value } => write!(f, "{field} {value} is not a number from 0 up"),
+            Self::Share { field, value, range } => write!(f, "{field} {value} is out of range, {range}"),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl From<ConfigError> for Error {
+    fn from(e: ConfigError) -> Self {
+        Self::new(e.to_string())
     }
 }
 
@@ -228,11 +303,16 @@ mod tests {
         let bad = |f: fn(&mut Config)| {
             let mut c = Config::default();
             f(&mut c);
-            c.check().expect_err("must fail").to_string()
+            c.check().expect_err("must fail")
         };
-        assert!(bad(|c| c.img_size = 258).contains("--size 258 is not a multiple of 4"));
-        assert!(bad(|c| c.img_size = 64).contains("--n-dis 5"));
-        assert!(bad(|c| c.lr = f64::NAN).contains("--lr"));
-        assert!(Config::default().check().is_ok());
+        assert_eq!(bad(|c| c.img_size = 258), ConfigError::SizeNotMultipleOfFour { size: 258, near: 260 });
+        assert_eq!(
+            bad(|c| c.img_size = 64),
+            ConfigError::SizeTooSmall { size: 64, min: 96, n_dis: 6, deepest: Some(5) }
+        );
+        assert_eq!(bad(|c| c.img_size = 64).to_string(), "img_size 64 is too small for n_dis 6");
+        assert_eq!(bad(|c| c.lr = f64::NAN).to_string(), "lr NaN is not a number from 0 up");
+        assert_eq!(bad(|c| c.rho_max = 0.0).to_string(), "rho_max 0 is out of range, (0, 1]");
+        assert_eq!(Config::default().check(), Ok(()));
     }
 }

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::write::cannot_write;
-use crate::data::io_reason;
+use crate::error::io_reason;
 use crate::{Error, Result};
 
 /// A growing table, one row a step: `step,lr,` and the losses by their names.

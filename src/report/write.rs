@@ -6,7 +6,8 @@ use std::path::Path;
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 
-use crate::data::{Rgb8, io_reason};
+use crate::data::Rgb8;
+use crate::error::io_reason;
 use crate::{Error, Result};
 
 /// Writes an image as PNG, see [`write_whole`].

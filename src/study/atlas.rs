@@ -14,7 +14,7 @@ use super::run::{Record, Step};
 use super::sass::{self, Disassembly};
 use super::{table, text};
 use crate::kernels::{self, Kernel};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// Machine code of modules, disassembled once each.
 pub struct Sass {
@@ -62,6 +62,15 @@ pub fn embedded_source(file: &str) -> Option<String> {
     module.or_else(header).map(str::to_owned)
 }
 
+/// What every page shows besides its kernel.
+#[derive(Clone, Copy)]
+pub struct Shown<'a> {
+    /// The GPU of the rooflines.
+    pub gpu: &'static Gpu,
+    /// The command that made the pages.
+    pub command: &'a str,
+}
+
 /// Writes a page of each kernel, and with `index` the atlas; returns the first file to look at. The index
 /// shows the ladders; the variants only lend their runs to kernels that were not run otherwise.
 ///
@@ -73,15 +82,13 @@ pub fn write(
     step: &Step,
     wanted: &[&'static Kernel],
     [ladders, variants]: [&[Ladder]; 2],
-    gpu: &'static Gpu,
+    Shown { gpu, command }: Shown<'_>,
     index: bool,
 ) -> Result<String> {
     std::fs::create_dir_all(folder).map_err(|e| cannot_write(folder, &e))?;
     let mut sass = Sass::new();
     let names: Vec<&str> = wanted.iter().map(|k| k.name).collect();
     let run = step.describe();
-    let which = if index { "all" } else { names.first().copied().unwrap_or("all") };
-    let command = format!("ugatit study {which} {}", step.options());
     let none: Vec<KernelRecord> = wanted.iter().map(|k| KernelRecord::new(k)).collect();
     for (i, kernel) in wanted.iter().enumerate() {
         let in_step = record.kernels.iter().find(|r| r.kernel.name == kernel.name);
@@ -98,7 +105,7 @@ pub fn write(
         let page = Page {
             record: shown,
             run,
-            command: &command,
+            command,
             sass: sass.of(kernel),
             neighbours: [i.checked_sub(1).map(|i| names[i]), names.get(i + 1).copied()],
             gpu,
@@ -108,14 +115,14 @@ pub fn write(
         write_file(&folder.join(format!("{}.html", kernel.name)), &page.html())?;
     }
     if index {
-        write_file(&folder.join("index.html"), &atlas(record, step, wanted, ladders, gpu, &command))?;
+        write_file(&folder.join("index.html"), &atlas(record, step, wanted, ladders, gpu, command))?;
         return Ok("index.html".into());
     }
     Ok(format!("{}.html", names.first().copied().unwrap_or("index")))
 }
 
 fn cannot_write(path: &Path, e: &std::io::Error) -> Error {
-    Error::new(format!("cannot write {}: {e}", path.display())).hint("give another folder with --out")
+    Error::new(format!("cannot write {}: {e}", path.display())).of_kind(ErrorKind::OutputUnusable)
 }
 
 pub(super) fn write_file(path: &Path, text: &str) -> Result<()> {

@@ -3,7 +3,6 @@
 
 pub mod atlas;
 pub mod collect;
-pub mod command;
 pub mod compile;
 pub mod counts;
 pub mod gpus;
@@ -13,6 +12,7 @@ pub mod near;
 pub mod occupancy;
 pub mod own;
 pub mod page;
+pub mod pages;
 pub mod profile;
 pub mod run;
 pub mod sass;

@@ -73,6 +73,25 @@ pub fn select(name: &str) -> Result<Vec<&'static Kernel>> {
     }
 }
 
+/// All kernels that the names stand for, once each; every kernel for no names.
+///
+/// # Errors
+/// As [`find`].
+pub fn select_all(names: &[String]) -> Result<Vec<&'static Kernel>> {
+    if names.is_empty() {
+        return Ok(kernels::all().iter().collect());
+    }
+    let mut out: Vec<&'static Kernel> = Vec::new();
+    for name in names {
+        for kernel in select(name)? {
+            if !out.iter().any(|k| k.name == kernel.name) {
+                out.push(kernel);
+            }
+        }
+    }
+    Ok(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

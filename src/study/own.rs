@@ -1,4 +1,4 @@
-//! `ugatit study --source my.cu`: a kernel of a user's own, launched once on the emulator.
+//! A kernel of a user's own, launched once on the emulator.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -62,7 +62,7 @@ pub enum Init {
     Empty,
 }
 
-/// One `--arg`.
+/// An argument of a launch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Argument {
     /// A null pointer.
@@ -117,24 +117,6 @@ impl FromStr for Argument {
     }
 }
 
-/// `x`, `x,y` or `x,y,z`.
-///
-/// # Errors
-/// When it is not one to three numbers from 1 up.
-pub fn extent(what: &str, text: &str) -> Result<[u32; 3]> {
-    let fail =
-        || Error::new(format!("cannot read {what} '{text}'")).hint("give one to three numbers: 64, or 8,8,1");
-    let mut out = [1; 3];
-    let parts: Vec<&str> = text.split([',', 'x']).collect();
-    if parts.len() > 3 {
-        return Err(fail());
-    }
-    for (to, part) in out.iter_mut().zip(parts) {
-        *to = part.trim().parse().ok().filter(|n| *n > 0).ok_or_else(fail)?;
-    }
-    Ok(out)
-}
-
 /// Runs one launch of a kernel over new buffers.
 ///
 /// # Errors
@@ -148,15 +130,13 @@ pub fn run(
     seed: u64,
 ) -> Result<Record> {
     if arguments.len() != kernel.params.len() {
-        let wanted: Vec<String> =
-            kernel.params.iter().map(|p| format!("--arg {} ({})", example(p.kind), p.name)).collect();
         return Err(Error::new(format!(
             "{} takes {} arguments, but there are {}",
             kernel.name,
             kernel.params.len(),
             arguments.len()
         ))
-        .hint(format!("give {}", wanted.join(" "))));
+        .hint(format!("give {}", wanted(kernel, "").join(" "))));
     }
     let mut buffers = Vec::new();
     let mut data: Vec<(u64, Vec<u8>)> = Vec::new();
@@ -218,6 +198,11 @@ pub fn run(
     Ok(Record::counted(&emulator, prepared, program))
 }
 
+/// An example of each argument that a kernel takes, with its name; `before` stands in front of each.
+pub fn wanted(kernel: &Kernel, before: &str) -> Vec<String> {
+    kernel.params.iter().map(|p| format!("{before}{} ({})", example(p.kind), p.name)).collect()
+}
+
 fn example(kind: ParamKind) -> &'static str {
     match kind {
         ParamKind::Pointer => "buf:f32:1024",
@@ -241,10 +226,6 @@ mod tests {
         for bad in ["", "i32", "i32:x", "buf:f32", "buf:f99:3", "buf:f32:0", "buf:f32:3:ones", "f64:1"] {
             let error = read(bad).unwrap_err();
             assert_eq!(error.message(), format!("cannot read the argument '{bad}'"));
-        }
-        assert_eq!(extent("--grid", "3,4"), Ok([3, 4, 1]));
-        for bad in ["", "0", "1,2,3,4", "a"] {
-            assert!(extent("--grid", bad).is_err(), "{bad}");
         }
     }
 }

@@ -107,22 +107,6 @@ impl Step {
             if self.norm == Norms::Fused { String::new() } else { format!(", {} norms", self.norm) }
         )
     }
-
-    /// The options that make it.
-    pub fn options(&self) -> String {
-        let c = &self.cfg;
-        let mut out = format!(
-            "--size {} --ch {} --n-res {} --n-dis {} --batch-size {}",
-            c.img_size, c.ch, c.n_res, c.n_dis, self.batch
-        );
-        if c.light {
-            out += " --light";
-        }
-        if self.norm != Norms::Fused {
-            out += &format!(" --norm {}", self.norm);
-        }
-        out
-    }
 }
 
 /// What ran and what it did.

@@ -19,7 +19,7 @@ use safetensors::tensor::Metadata;
 use serde_json::json;
 
 use super::{Inference, Model, Slot, Trainer};
-use crate::data::io_reason;
+use crate::error::io_reason;
 use crate::nn::Config;
 use crate::tape::Norms;
 use crate::{Error, Result};
@@ -422,7 +422,7 @@ fn read_meta(tensors: &Metadata) -> Result<Meta, String> {
     }
     let config: Config =
         serde_json::from_str(get("config")?).map_err(|e| format!("its configuration cannot be read: {e}"))?;
-    config.check().map_err(|e| format!("its configuration cannot be: {}", e.message()))?;
+    config.check().map_err(|e| format!("its configuration cannot be: {e}"))?;
     if config.img_ch != 3 {
         return Err(format!("its images have {} colour channels, and images are read as RGB", config.img_ch));
     }

@@ -16,8 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{self, Checkpoint, Meta};
 use super::{LOSS_NAMES, Losses, Model, Recording, Trainer, record_sample_grid, record_step};
-use crate::data::{Dataset, Folder, Loading, Prefetcher, Rgb8, io_reason, resize_bilinear, to_input};
+use crate::data::{Dataset, Folder, LoaderOptions, Prefetcher, Rgb8, resize_bilinear, to_input};
 use crate::device::select::{self, Choice};
+use crate::error::io_reason;
 use crate::nn::Config;
 use crate::report::{Column, Half, LossTable, duration, sample_grid, save_png, write_whole};
 use crate::tape::{LowerOptions, Norms, Planned, plan_with};
@@ -453,8 +454,8 @@ impl Session {
         }
         let losses = LossTable::open(&folder.losses(), &LOSS_NAMES, done)?;
         write_settings(&folder.config(), &settings)?;
-        let loading = Loading::new(cfg.img_size, settings.batch_size, settings.seed);
-        let images = Prefetcher::start(&data, loading, done + 1)?;
+        let options = LoaderOptions::new(cfg.img_size, settings.batch_size, settings.seed);
+        let images = Prefetcher::start(&data, options, done + 1)?;
         let saved = (done > 0).then_some(done);
         Ok(Self { folder, settings, trainer, images, fingerprint, samples, losses, _lock: lock, done, saved })
     }

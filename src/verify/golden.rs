@@ -6,7 +6,7 @@ use std::path::Path;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde_json::Value as Json;
 
-use crate::data::io_reason;
+use crate::error::io_reason;
 use crate::{Error, Result};
 
 /// Where a tensor lies in the file.

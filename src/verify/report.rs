@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 pub struct Check {
     /// Its name in the file.
     pub name: String,
-    /// How far it deviates, in the group's measure.
+    /// How far it is off, in the group's measure.
     pub deviation: f64,
     /// How far it may be.
     pub tolerance: f64,
@@ -28,7 +28,7 @@ impl Check {
     }
 
     /// Whether the deviation is within the tolerance; NaN is not.
-    pub fn passes(&self) -> bool {
+    pub fn holds(&self) -> bool {
         self.note.is_none() && self.deviation <= self.tolerance
     }
 
@@ -51,14 +51,14 @@ pub struct Group {
     pub name: String,
     /// What the numbers mean.
     pub measure: &'static str,
-    /// How far the group as a whole deviates.
+    /// How far the group as a whole is off.
     pub deviation: f64,
     /// How far it may be.
     pub tolerance: f64,
-    /// Whether amplified rounding may relax the tolerances.
-    pub relaxable: bool,
+    /// Whether amplified rounding may raise the tolerances.
+    pub raisable: bool,
     /// Whether it did.
-    pub relaxed: bool,
+    pub raised: bool,
     /// Its tensors.
     pub checks: Vec<Check>,
 }
@@ -70,16 +70,16 @@ impl Group {
         measure: &'static str,
         deviation: f64,
         tolerance: f64,
-        relaxable: bool,
+        raisable: bool,
         checks: Vec<Check>,
     ) -> Self {
         let name = name.as_ref().to_owned();
-        Self { name, measure, deviation, tolerance, relaxable, relaxed: false, checks }
+        Self { name, measure, deviation, tolerance, raisable, raised: false, checks }
     }
 
     /// Whether the group and each of its tensors hold.
-    pub fn passes(&self) -> bool {
-        self.deviation <= self.tolerance && self.checks.iter().all(Check::passes)
+    pub fn holds(&self) -> bool {
+        self.deviation <= self.tolerance && self.checks.iter().all(Check::holds)
     }
 
     /// The tensor that is nearest to its tolerance, or farthest beyond.
@@ -114,14 +114,14 @@ pub struct FileReport {
 }
 
 impl FileReport {
-    /// Whether everything passes. A file in which nothing could be compared does not.
-    pub fn passes(&self) -> bool {
-        !self.groups.is_empty() && self.groups.iter().all(Group::passes)
+    /// Whether everything holds. A file in which nothing could be compared does not.
+    pub fn holds(&self) -> bool {
+        !self.groups.is_empty() && self.groups.iter().all(Group::holds)
     }
 
     /// The groups that do not hold.
     pub fn failing(&self) -> impl Iterator<Item = &Group> {
-        self.groups.iter().filter(|g| !g.passes())
+        self.groups.iter().filter(|g| !g.holds())
     }
 
     fn checks(&self) -> usize {
@@ -153,12 +153,12 @@ impl FileReport {
                 g.measure,
                 number(g.deviation),
                 number(g.tolerance),
-                if g.relaxed { '*' } else { ' ' },
-                if g.passes() { "ok" } else { "FAIL" },
+                if g.raised { '*' } else { ' ' },
+                if g.holds() { "ok" } else { "FAIL" },
             );
         }
-        for g in self.groups.iter().filter(|g| verbose || !g.passes()) {
-            let mut listed: Vec<&Check> = g.checks.iter().filter(|c| verbose || !c.passes()).collect();
+        for g in self.groups.iter().filter(|g| verbose || !g.holds()) {
+            let mut listed: Vec<&Check> = g.checks.iter().filter(|c| verbose || !c.holds()).collect();
             if listed.is_empty() {
                 continue;
             }
@@ -176,16 +176,16 @@ impl FileReport {
                         c.elements
                     ),
                 };
-                _ = writeln!(out, "    {} {}: {what}", if c.passes() { "ok  " } else { "FAIL" }, c.name);
+                _ = writeln!(out, "    {} {}: {what}", if c.holds() { "ok  " } else { "FAIL" }, c.name);
             }
             if listed.len() > most {
                 _ = writeln!(out, "    and {} more", listed.len() - most);
             }
         }
-        if self.groups.iter().any(|g| g.relaxed) {
+        if self.groups.iter().any(|g| g.raised) {
             _ = writeln!(
                 out,
-                "  * relaxed: rounding is amplified here; runs with perturbed inputs deviate as far"
+                "  * raised: here rounding is amplified; runs with inputs that differ by rounding part as far"
             );
         }
         for note in &self.notes {
@@ -194,8 +194,8 @@ impl FileReport {
         let failing = self.failing().count();
         let verdict = match (self.groups.is_empty(), failing) {
             (true, _) => "nothing could be compared".to_owned(),
-            (_, 0) => "pass".to_owned(),
-            (_, n) => format!("{n} FAIL"),
+            (_, 0) => "all hold".to_owned(),
+            (_, n) => format!("{n} DEVIATE"),
         };
         _ = writeln!(
             out,
@@ -212,7 +212,7 @@ impl FileReport {
         let check = |c: &Check| {
             json!({
                 "name": c.name, "deviation": c.deviation, "tolerance": c.tolerance, "max_abs": c.max_abs,
-                "elements": c.elements, "pass": c.passes(), "note": c.note,
+                "elements": c.elements, "holds": c.holds(), "note": c.note,
             })
         };
         let groups: Vec<Json> = self
@@ -221,14 +221,14 @@ impl FileReport {
             .map(|g| {
                 json!({
                     "name": g.name, "measure": g.measure, "deviation": g.deviation, "tolerance": g.tolerance,
-                    "relaxed": g.relaxed, "pass": g.passes(), "quantities": g.checks.len(),
+                    "raised": g.raised, "holds": g.holds(), "quantities": g.checks.len(),
                     "worst": g.worst().map(check),
-                    "failing": g.checks.iter().filter(|c| !c.passes()).map(check).collect::<Vec<_>>(),
+                    "failing": g.checks.iter().filter(|c| !c.holds()).map(check).collect::<Vec<_>>(),
                 })
             })
             .collect();
         json!({
-            "file": self.file, "kind": self.kind, "what": self.what, "pass": self.passes(),
+            "file": self.file, "kind": self.kind, "what": self.what, "holds": self.holds(),
             "seconds": self.seconds, "notes": self.notes, "groups": groups,
         })
     }
@@ -262,13 +262,13 @@ mod tests {
     #[test]
     fn one_bad_tensor_fails_the_file_and_is_named() {
         let good = report(vec![check("a", 0.5, 1.0), check("b", 0.9, 1.0)]);
-        assert!(good.passes());
-        assert!(good.text(false).contains("pass") && good.text(false).contains("b 9.0e-1 of 1.0e0"));
+        assert!(good.holds());
+        assert!(good.text(false).contains("all hold") && good.text(false).contains("b 9.0e-1 of 1.0e0"));
         for bad in [f64::NAN, f64::INFINITY, 1.5] {
             let bad = report(vec![check("a", 0.5, 1.0), check("b", bad, 1.0), check("c", 0.9, 1.0)]);
-            assert!(!bad.passes());
+            assert!(!bad.holds());
             assert_eq!(bad.groups[0].worst().unwrap().name, "b");
-            assert!(bad.text(false).contains("FAIL") && bad.text(false).contains("1 FAIL"));
+            assert!(bad.text(false).contains("FAIL") && bad.text(false).contains("1 DEVIATE"));
             assert_eq!(bad.json()["groups"][0]["failing"][0]["name"], "b");
         }
     }
@@ -276,13 +276,13 @@ mod tests {
     #[test]
     fn a_file_without_anything_to_compare_does_not_hold() {
         let empty = FileReport { groups: vec![], ..report(vec![]) };
-        assert!(!empty.passes());
+        assert!(!empty.holds());
         assert!(empty.text(false).contains("nothing could be compared"));
     }
 
     #[test]
-    fn no_elements_pass() {
+    fn nothing_of_nothing_holds() {
         let c = check("a", 0.0, 0.0);
-        assert!(c.passes() && c.badness() == 0.0);
+        assert!(c.holds() && c.badness() == 0.0);
     }
 }

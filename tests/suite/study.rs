@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::command::{Ended, command};
 use ugatit::device::select::Choice;
 use ugatit::kernels::{self, Kernel};
 use ugatit::nn::Config;
-use ugatit::study::command::{StepArgs, StudyArgs, study};
 use ugatit::study::counts::Counts;
 use ugatit::study::profile::{self, Totals};
 use ugatit::study::run::{Record, Step, training_step};
@@ -55,8 +55,8 @@ fn a_profile_has_the_totals_of_the_plan() {
     // The pages of all its kernels: no source line is lost, nothing is fetched from elsewhere.
     let folder = tempfile::tempdir().expect("a folder");
     let wanted: Vec<&'static Kernel> = record.kernels.iter().map(|k| k.kernel).take(12).collect();
-    atlas::write(folder.path(), &record, &step, &wanted, [&[], &[]], gpus::find("a100").unwrap(), true)
-        .unwrap();
+    let shown = atlas::Shown { gpu: gpus::find("a100").unwrap(), command: "a test" };
+    atlas::write(folder.path(), &record, &step, &wanted, [&[], &[]], shown, true).unwrap();
     for kernel in wanted {
         let page = std::fs::read_to_string(folder.path().join(format!("{}.html", kernel.name))).unwrap();
         check_page(&page, kernel.name, record_of(&record, kernel.name));
@@ -121,37 +121,21 @@ extern "C" __global__ void one_bank(float *out) {
 }
 "#;
 
-fn arguments(source: &Path, kernel: &str, grid: &str, block: &str, args: &[&str], out: &Path) -> StudyArgs {
-    StudyArgs {
-        name: None,
-        out: out.to_path_buf(),
-        gpu: "h200".into(),
-        step: StepArgs {
-            size: 32,
-            light: true,
-            ch: 4,
-            n_res: 1,
-            n_dis: None,
-            batch_size: 1,
-            seed: 0,
-            norm: Norms::Fused,
-        },
-        source: Some(source.to_path_buf()),
-        kernel: Some(kernel.into()),
-        grid: grid.into(),
-        block: block.into(),
-        shared: 0,
-        args: args.iter().map(|a| (*a).to_owned()).collect(),
-        arch: "sm_80".into(),
-    }
+/// `ugatit study` of a kernel of a file; the error as a person sees it.
+fn study(source: &Path, kernel: &str, [grid, block]: [&str; 2], args: &[&str]) -> Result<(), String> {
+    let mut study = command("study");
+    study.arg("--source").arg(source).args(["--kernel", kernel, "--grid", grid, "--block", block]);
+    study.args(args.iter().flat_map(|a| ["--arg", a])).arg("--out").arg(source.parent().expect("a folder"));
+    let ended = Ended::new(&study.output().expect("the binary starts"));
+    if ended.code == Some(0) { Ok(()) } else { Err(ended.err) }
 }
 
-/// Writes a file and studies a kernel of it; the error as a person sees it.
+/// Writes a file and studies a kernel of it.
 fn study_text(text: &str, kernel: &str, grid: &str, block: &str, args: &[&str]) -> Result<String, String> {
     let folder = tempfile::tempdir().expect("a folder");
     let source = folder.path().join("mine.cu");
     std::fs::write(&source, text).expect("it can be written");
-    study(&arguments(&source, kernel, grid, block, args, folder.path())).map_err(|e| e.to_string())?;
+    study(&source, kernel, [grid, block], args)?;
     Ok(std::fs::read_to_string(folder.path().join(format!("{kernel}.html"))).expect("a page"))
 }
 
@@ -252,15 +236,7 @@ fn a_page_works_in_a_browser() {
     let folder = tempfile::tempdir().expect("a folder");
     let source = folder.path().join("mine.cu");
     std::fs::write(&source, USERS).unwrap();
-    study(&arguments(
-        &source,
-        "scale",
-        "4",
-        "256",
-        &["buf:f32:1000:empty", "buf:f32:1000", "i32:1000"],
-        folder.path(),
-    ))
-    .unwrap();
+    study(&source, "scale", ["4", "256"], &["buf:f32:1000:empty", "buf:f32:1000", "i32:1000"]).unwrap();
     let page = folder.path().join("scale.html");
     // A script of the test's own tells how much was fetched.
     let text = std::fs::read_to_string(&page).unwrap();

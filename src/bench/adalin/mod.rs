@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use case::{Built, Case, Inputs, Kind, Part, deviation, dtype_name};
-use chart::{Chart, Format};
+use chart::Chart;
 use record::{Record, Time};
 
 pub use counting::count;
@@ -36,69 +36,27 @@ const CHECKED: usize = 1 << 22;
 /// Samples of a time.
 const SAMPLES: usize = 21;
 
-/// What to measure. Empty lists mean the default.
-#[derive(Clone, Debug, Default, clap::Args)]
+/// What to do. Empty lists mean the default.
+#[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Images, height, width, channels, such as 1,64,64,256; may be given several times
-    #[arg(long, value_name = "N,H,W,C", value_parser = parse_shape)]
+    /// Images, height, width, channels.
     pub shape: Vec<Shape>,
-    /// Element types: f32, f16, bf16
-    #[arg(long, value_name = "TYPE", value_delimiter = ',', value_parser = parse_dtype)]
+    /// Element types.
     pub dtype: Vec<DType>,
-    /// Variants: elementary, composed, fused, vectorised, network, resident
-    #[arg(long, value_name = "VARIANT", value_delimiter = ',')]
+    /// Variants.
     pub variant: Vec<NormVariant>,
-    /// Layers: adalin, iln, in
-    #[arg(long, value_name = "KIND", value_delimiter = ',')]
+    /// Layers.
     pub kind: Vec<Kind>,
-    /// Device: auto, cuda, cuda:N, emulator
-    #[arg(long, value_name = "DEVICE")]
+    /// What to measure on.
     pub device: Option<Choice>,
-    /// Write the records to this file
-    #[arg(long, value_name = "FILE")]
+    /// File for the records.
     pub json: Option<PathBuf>,
-    /// Draw a chart into this file, as its ending says: .svg or .png
-    #[arg(long, value_name = "FILE", value_parser = parse_plot)]
+    /// File for a chart; its ending names the format.
     pub plot: Option<PathBuf>,
-    /// Measure nothing; write chart and table of benches/records/adalin-*.json into README.md and docs
-    #[arg(long)]
+    /// Measures nothing: chart and table of all records go into README.md and docs.
     pub readme: bool,
-    /// Measure nothing; show the records of these files as one table
-    #[arg(long, value_name = "FILE", num_args = 1..)]
+    /// Measures nothing: the records of these files are shown as one table.
     pub show: Vec<PathBuf>,
-}
-
-/// `1,64,64,256`.
-///
-/// # Errors
-/// When it is no shape.
-pub fn parse_shape(text: &str) -> Result<Shape> {
-    let numbers: Option<Vec<usize>> =
-        text.split([',', 'x']).map(|t| t.trim().parse().ok().filter(|&n| n > 0)).collect();
-    match numbers.as_deref() {
-        Some(&[n, h, w, c]) => Ok(Shape::new(1, n, h, w, c)),
-        _ => Err(Error::new(format!("'{text}' is no shape")).hint("a shape is N,H,W,C, such as 1,64,64,256")),
-    }
-}
-
-/// `f32`, `f16`, `bf16`.
-///
-/// # Errors
-/// When it is no floating-point type.
-pub fn parse_dtype(text: &str) -> Result<DType> {
-    [DType::F32, DType::F16, DType::Bf16].into_iter().find(|&d| dtype_name(d) == text).ok_or_else(|| {
-        Error::new(format!("unknown element type '{text}'")).hint("element types are f32, f16, bf16")
-    })
-}
-
-/// A file for a chart.
-///
-/// # Errors
-/// When its ending is that of no format: now, not after minutes of measuring.
-pub fn parse_plot(text: &str) -> Result<PathBuf> {
-    let path = PathBuf::from(text);
-    Format::of(&path)?;
-    Ok(path)
 }
 
 /// Largest deviation a variant may have from double precision, relative to a tensor's largest value. The
@@ -142,7 +100,7 @@ impl Machine {
 /// # Errors
 /// When a device fails, a variant computes something else than the reference, or a file cannot be written.
 pub fn run(options: &Options, out: &mut dyn Write) -> Result<Vec<Record>> {
-    let told = |e: std::io::Error| Error::new(format!("cannot write the table: {e}"));
+    let told = |e: std::io::Error| Error::io("cannot write the table", &e);
     if options.readme {
         let records = record::read_folder(Path::new("benches/records"))?;
         let readme = Path::new("README.md");
@@ -185,7 +143,7 @@ fn or<T: Copy>(given: &[T], default: &[T]) -> Vec<T> {
 }
 
 fn measure(options: &Options, machine: &mut Machine, out: &mut dyn Write) -> Result<Vec<Record>> {
-    let told = |e: std::io::Error| Error::new(format!("cannot write the table: {e}"));
+    let told = |e: std::io::Error| Error::io("cannot write the table", &e);
     let emulated = matches!(machine, Machine::Emulated(_));
     let size = |n, side, c| Shape::new(1, n, side, side, c);
     let mut sizes = vec![size(1, 64, 256), size(16, 32, 64)];

@@ -1,0 +1,102 @@
+//! Flags that several commands take.
+
+use clap::Args;
+use ugatit::device::select::Choice;
+use ugatit::nn::Config;
+use ugatit::tape::Norms;
+use ugatit::{Error, Result};
+
+/// What shapes the networks and their batches.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
+pub(super) struct NetworkArgs {
+    /// Light mode: a small gamma/beta network, which sees pooled features only
+    #[arg(long)]
+    pub(super) light: bool,
+
+    /// Side of the square training images, a multiple of 4
+    #[arg(long, value_name = "N", default_value_t = Config::default().img_size)]
+    pub(super) size: usize,
+
+    /// Channels of the first convolution; all others are multiples of it
+    #[arg(long, value_name = "N", default_value_t = Config::default().ch)]
+    pub(super) ch: usize,
+
+    /// Residual blocks in each generator's encoder, and as many in its decoder
+    #[arg(long, value_name = "N", default_value_t = Config::default().n_res)]
+    pub(super) n_res: usize,
+
+    /// Depth of the discriminators; less depth allows smaller images [default: 6; `plan` takes the
+    /// deepest that the size allows]
+    #[arg(long, value_name = "N")]
+    pub(super) n_dis: Option<usize>,
+
+    /// Images of each domain in a step
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(super) batch_size: usize,
+
+    /// How norms are computed: fused, or unfused for comparison, as composed or elementary kernels
+    ///
+    /// All compute the same, up to rounding; the unfused ones make more launches and move more memory.
+    #[arg(long, value_name = "NORM", default_value_t = Norms::default(), value_parser = parse_norm)]
+    pub(super) norm: Norms,
+}
+
+impl NetworkArgs {
+    /// Overwrites what these flags say of a configuration.
+    pub(super) fn apply(&self, cfg: &mut Config) {
+        cfg.light = self.light;
+        cfg.img_size = self.size;
+        cfg.ch = self.ch;
+        cfg.n_res = self.n_res;
+        cfg.n_dis = self.n_dis.unwrap_or(Config::default().n_dis);
+    }
+
+    pub(super) fn check_batch(&self) -> Result<()> {
+        if (1..=1024).contains(&self.batch_size) {
+            return Ok(());
+        }
+        Err(Error::new(format!("--batch-size {} is out of range", self.batch_size))
+            .hint("give 1 to 1024 images"))
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DeviceArgs {
+    /// What to run on: auto, cuda, cuda:N or emulator [default: $UGATIT_DEVICE, or else auto]
+    #[arg(long, value_name = "DEVICE", value_parser = parse_device)]
+    device: Option<Choice>,
+}
+
+impl DeviceArgs {
+    pub(super) fn choice(&self) -> Result<Choice> {
+        match self.device {
+            Some(choice) => Ok(choice),
+            None => Ok(Choice::from_env()?.unwrap_or_default()),
+        }
+    }
+}
+
+/// What commands that only look at a step say of a depth that they chose. `train` chooses none: it would make
+/// another network than the official one without being asked to.
+pub(super) fn depth_note(size: usize, n_dis: Option<usize>) -> Option<String> {
+    let (deepest, official) = (Config::deepest_n_dis(size), Config::default().n_dis);
+    (n_dis.is_none() && deepest != official)
+        .then(|| format!("--n-dis {deepest}: the official {official} needs images larger than {size} pixels"))
+}
+
+/// clap prints it as part of its own message.
+fn told(e: &Error) -> String {
+    match e.hint_text() {
+        Some(hint) => format!("{}; {hint}", e.message()),
+        None => e.message().to_owned(),
+    }
+}
+
+fn parse_device(text: &str) -> Result<Choice, String> {
+    text.parse().map_err(|e| told(&e))
+}
+
+fn parse_norm(text: &str) -> Result<Norms, String> {
+    text.parse().map_err(|e| told(&e))
+}
