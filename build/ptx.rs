@@ -8,8 +8,6 @@ pub struct Entry {
     pub params: Vec<String>,
     /// The product of `.maxntid`.
     pub max_threads: u32,
-    /// The first `.loc` of its body, or 0.
-    pub line: u32,
 }
 
 /// The PTX with its `.file "/conv/1_direct.cu"`s made relative.
@@ -39,7 +37,7 @@ pub fn entries(ptx: &str) -> Result<Vec<Entry>, String> {
         if name.starts_with("_Z") {
             return Err(format!("{name} is not declared extern \"C\""));
         }
-        let (head, body) = text.split_once('{').ok_or_else(|| format!("{name} has no body"))?;
+        let (head, _) = text.split_once('{').ok_or_else(|| format!("{name} has no body"))?;
         let (list, directives) = match head.split_once('(') {
             Some((_, rest)) => {
                 rest.split_once(')').ok_or_else(|| format!("{name}: parameters do not end"))?
@@ -56,11 +54,7 @@ pub fn entries(ptx: &str) -> Result<Vec<Entry>, String> {
                 sizes.split(',').map(|size| size.trim().parse::<u32>().ok()).product::<Option<u32>>()
             })
             .ok_or_else(|| format!("{name} has no __launch_bounds__"))?;
-        let line = body
-            .lines()
-            .find_map(|line| line.trim().strip_prefix(".loc")?.split_whitespace().nth(1)?.parse().ok())
-            .unwrap_or(0);
-        entries.push(Entry { name, params, max_threads, line });
+        entries.push(Entry { name, params, max_threads });
     }
     Ok(entries)
 }

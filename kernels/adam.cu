@@ -7,8 +7,8 @@ constexpr int THREADS = 256;
 // `schedule` on the device: [0] = lr / (1 - beta1^t), [1] = 1 / sqrt(1 - beta2^t).
 // p -= schedule[0] * m / (sqrt(v) * schedule[1] + eps). grid (ceil(n / THREADS))
 extern "C" __global__ void __launch_bounds__(THREADS)
-    adam_f32(float *p, float *m, float *v, const float *g, const float *schedule, int n, float beta1, float beta2,
-             float one_minus_beta1, float one_minus_beta2, float eps, float weight_decay) {
+    adam_f32(INOUT float *p, INOUT float *m, INOUT float *v, const float *g, const float *schedule, int n, float beta1,
+             float beta2, float one_minus_beta1, float one_minus_beta2, float eps, float weight_decay) {
     const int i = blockIdx.x * THREADS + threadIdx.x;
     if (i >= n) return;
     const float w = p[i], grad = fmaf(weight_decay, w, g[i]);
@@ -20,7 +20,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 }
 
 // rho = min(max(rho, low), high); a NaN stays. grid (ceil(n / THREADS))
-extern "C" __global__ void __launch_bounds__(THREADS) rho_clip_f32(float *rho, int n, float low, float high) {
+extern "C" __global__ void __launch_bounds__(THREADS) rho_clip_f32(INOUT float *rho, int n, float low, float high) {
     const int i = blockIdx.x * THREADS + threadIdx.x;
     if (i >= n) return;
     const float r = rho[i];

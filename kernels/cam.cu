@@ -21,7 +21,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
 // From dfolded: dweight [D, 2C, C], dgap_w and dgmp_w [D, C]. grid (C, D)
 extern "C" __global__ void __launch_bounds__(THREADS)
-    cam_fold_backward_f32(float *dweight, float *dgap_w, float *dgmp_w, const float *dfolded, const float *weight,
+    cam_fold_backward_f32(ADDS_IF(accumulate_weight) float *dweight, ADDS_IF(accumulate_rows) float *dgap_w,
+                          ADDS_IF(accumulate_rows) float *dgmp_w, const float *dfolded, const float *weight,
                           const float *gap_w, const float *gmp_w, int C, int accumulate_weight, int accumulate_rows) {
     __shared__ float scratch[THREADS / WARP];
     const int ci = blockIdx.x, d = blockIdx.y;
@@ -47,7 +48,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 // logits [images, 2] = (gap . w_gap, gmp . w_gmp), each times its 1/sigma where given. grid (images)
 extern "C" __global__ void __launch_bounds__(THREADS)
     cam_logits_forward_f32(float *logits, const float *gap, const float *gmp, const float *gap_w, const float *gmp_w,
-                           const float *gap_scale, const float *gmp_scale, int C, int N, int n_per_scale) {
+                           OPTIONAL const float *gap_scale, OPTIONAL const float *gmp_scale, int C, int N,
+                           int n_per_scale) {
     __shared__ float scratch[THREADS / WARP];
     const int image = blockIdx.x, d = image / N;
     float a = 0.f, m = 0.f;
@@ -66,7 +68,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 // dgap, dgmp [images, C] from dlogits [images, 2]. grid (ceil(C / THREADS), images)
 extern "C" __global__ void __launch_bounds__(THREADS)
     cam_logits_backward_pool_f32(float *dgap, float *dgmp, const float *dlogits, const float *gap_w, const float *gmp_w,
-                                 const float *gap_scale, const float *gmp_scale, int C, int N, int n_per_scale) {
+                                 OPTIONAL const float *gap_scale, OPTIONAL const float *gmp_scale, int C, int N,
+                                 int n_per_scale) {
     const int c = blockIdx.x * THREADS + threadIdx.x, image = blockIdx.y, d = image / N;
     if (c >= C) return;
     const float a = gap_scale ? gap_scale[image / n_per_scale] : 1.f, m = gmp_scale ? gmp_scale[image / n_per_scale] : 1.f;
@@ -79,9 +82,9 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 // dw = sum over passes of (G - <G, w/sigma> u v^T) / sigma, and <G, w/sigma> = sum of dlogit * logit.
 // grid (ceil(C / THREADS), D)
 extern "C" __global__ void __launch_bounds__(THREADS)
-    cam_logits_backward_weight_f32(float *dweight, const float *dlogits, const float *logits, const float *pooled,
-                                   const float *scale, const float *u, const float *v, int which, int C, int N,
-                                   int n_per_scale, int accumulate) {
+    cam_logits_backward_weight_f32(ADDS_IF(accumulate) float *dweight, const float *dlogits, const float *logits,
+                                   const float *pooled, OPTIONAL const float *scale, OPTIONAL const float *u,
+                                   OPTIONAL const float *v, int which, int C, int N, int n_per_scale, int accumulate) {
     const int c = blockIdx.x * THREADS + threadIdx.x, d = blockIdx.y;
     if (c >= C) return;
     float total = 0.f;

@@ -33,7 +33,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
 // dinp [D*N, I] (+)= dout W. A thread an input, all outputs in order. grid (ceil(I / THREADS), D)
 extern "C" __global__ void __launch_bounds__(THREADS)
-    linear_backward_input_f32(float *dinp, const float *dout, const float *weight, int N, int I, int O, int accumulate) {
+    linear_backward_input_f32(ADDS_IF(accumulate) float *dinp, const float *dout, const float *weight, int N, int I,
+                              int O, int accumulate) {
     const int i = blockIdx.x * THREADS + threadIdx.x, d = blockIdx.y;
     if (i >= I) return;
     const float *w = weight + (size_t)d * O * I + i;
@@ -53,7 +54,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
 // dweight [D, O, I] (+)= dout^T inp. grid (ceil(I / THREADS), O, D)
 extern "C" __global__ void __launch_bounds__(THREADS)
-    linear_backward_weight_f32(float *dweight, const float *dout, const float *inp, int N, int I, int O, int accumulate) {
+    linear_backward_weight_f32(ADDS_IF(accumulate) float *dweight, const float *dout, const float *inp, int N, int I,
+                               int O, int accumulate) {
     const int i = blockIdx.x * THREADS + threadIdx.x, o = blockIdx.y, d = blockIdx.z;
     if (i >= I) return;
     float acc = 0.f;

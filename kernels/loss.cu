@@ -56,12 +56,13 @@ __device__ __forceinline__ void backward(float *dinp, const float *inp, const fl
 
 #define LOSS(name, KIND)                                                                                             \
     extern "C" __global__ void __launch_bounds__(THREADS) loss_##name##_forward_f32(                                 \
-        float *terms, const float *inp, const float *target, int n, int halves, float target0, float target1) {      \
+        float *terms, const float *inp, OPTIONAL const float *target, int n, int halves, float target0,              \
+        float target1) {                                                                                             \
         forward<KIND>(terms, inp, target, n, halves, target0, target1);                                              \
     }                                                                                                                \
     extern "C" __global__ void __launch_bounds__(THREADS) loss_##name##_backward_f32(                                \
-        float *dinp, const float *inp, const float *target, int n, int halves, float target0, float target1,         \
-        float weight0, float weight1, int accumulate) {                                                              \
+        ADDS_IF(accumulate) float *dinp, const float *inp, OPTIONAL const float *target, int n, int halves,          \
+        float target0, float target1, float weight0, float weight1, int accumulate) {                                \
         backward<KIND>(dinp, inp, target, n, halves, target0, target1, weight0, weight1, accumulate);                \
     }
 

@@ -73,13 +73,15 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
 // Gradient of pad_forward: every input pixel gathers the positions that showed it; four channels a thread.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    pad_backward_x4_f32(float *dinp, const float *dout, int H, int W, int C, int P, int UP, int accumulate) {
+    pad_backward_x4_f32(ADDS_IF(accumulate) float *dinp, const float *dout, int H, int W, int C, int P, int UP,
+                        int accumulate) {
     backward<4>(dinp, dout, H, W, C, P, UP, accumulate);
 }
 
 // Gradient of pad_forward: every input pixel gathers the positions that showed it; one channel a thread.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    pad_backward_x1_f32(float *dinp, const float *dout, int H, int W, int C, int P, int UP, int accumulate) {
+    pad_backward_x1_f32(ADDS_IF(accumulate) float *dinp, const float *dout, int H, int W, int C, int P, int UP,
+                        int accumulate) {
     backward<1>(dinp, dout, H, W, C, P, UP, accumulate);
 }
 
@@ -87,7 +89,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 // direction d of `inp`, or the other one of two where `swap` is 1. Strides are floats from one direction
 // to the next; the caller's pointers already stand on the first image. grid (ceil(count / THREADS), D)
 extern "C" __global__ void __launch_bounds__(THREADS)
-    copy_images_f32(float *out, const float *inp, int count, int out_stride, int inp_stride, int swap, int accumulate) {
+    copy_images_f32(ADDS_IF(accumulate) float *out, const float *inp, int count, int out_stride, int inp_stride,
+                    int swap, int accumulate) {
     const int i = blockIdx.x * THREADS + threadIdx.x;
     if (i >= count) return;
     const int d = blockIdx.y, from = swap ? (int)gridDim.y - 1 - d : d;

@@ -19,7 +19,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 // out[i] (+)= partial[0][i] + partial[1][i] + ...: the chunks of a split reduction, added in order.
 // partial is [chunks, n]. grid (ceil(n / THREADS))
 extern "C" __global__ void __launch_bounds__(THREADS)
-    reduce_partials_f32(float *out, const float *partial, int n, int chunks, int accumulate) {
+    reduce_partials_f32(ADDS_IF(accumulate) float *out, const float *partial, int n, int chunks, int accumulate) {
     const int i = blockIdx.x * THREADS + threadIdx.x;
     if (i >= n) return;
     float sum = 0.f;
@@ -30,7 +30,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 // Column sums, the gradient of a bias: partial[chunk, d, c] = sum over the chunk's rows of dout[d, row, c].
 // dout is [D, rows, C]. blockDim (channels, rows) with 256 threads. grid (ceil(C / blockDim.x), chunks, D)
 extern "C" __global__ void __launch_bounds__(THREADS)
-    bias_backward_f32(float *partial, const float *dout, int rows, int C, int chunks, int accumulate) {
+    bias_backward_f32(ADDS_IF(accumulate) float *partial, const float *dout, int rows, int C, int chunks,
+                      int accumulate) {
     __shared__ float scratch[THREADS];
     const int c = blockIdx.x * blockDim.x + threadIdx.x, chunk = blockIdx.y, d = blockIdx.z;
     const int end = (int)((long long)rows * (chunk + 1) / chunks);

@@ -43,7 +43,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 // Joins the chunks: average, maximum and argmax (pixel index), each [images, C]; maximum and argmax may be
 // null. grid (ceil(C / THREADS), images)
 extern "C" __global__ void __launch_bounds__(THREADS)
-    global_pool_finish_f32(float *average, float *maximum, int *argmax, const float *partial_sum,
+    global_pool_finish_f32(float *average, OPTIONAL float *maximum, OPTIONAL int *argmax, const float *partial_sum,
                            const float *partial_max, const int *partial_at, int HW, int C, int chunks) {
     const int c = blockIdx.x * THREADS + threadIdx.x, image = blockIdx.y;
     if (c >= C) return;
@@ -61,8 +61,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 // dinp (+)= daverage / HW everywhere, plus dmaximum at the argmax; dmaximum and argmax may be null.
 // blockDim (channels, pixels). grid (ceil(C / blockDim.x), chunks, images)
 extern "C" __global__ void __launch_bounds__(THREADS)
-    global_pool_backward_f32(float *dinp, const float *daverage, const float *dmaximum, const int *argmax, int HW,
-                             int C, int chunks, int accumulate) {
+    global_pool_backward_f32(ADDS_IF(accumulate) float *dinp, const float *daverage, OPTIONAL const float *dmaximum,
+                             OPTIONAL const int *argmax, int HW, int C, int chunks, int accumulate) {
     const int c = blockIdx.x * blockDim.x + threadIdx.x, image = blockIdx.z;
     if (c >= C) return;
     const int begin = (int)((long long)HW * blockIdx.y / chunks), end = (int)((long long)HW * (blockIdx.y + 1) / chunks);

@@ -90,8 +90,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 // sum(dpre * (pre - bias)) with pre recovered from the layer's leaky-ReLU output. The sums of the chunks of a
 // pass: partial [D*passes, chunks]. n elements a pass, channels fastest. grid (chunks, D*passes)
 extern "C" __global__ void __launch_bounds__(THREADS)
-    spectral_dot_f32(float *partial, const float *dpre, const float *out, const float *bias, int n, int CO, int passes,
-                     int act) {
+    spectral_dot_f32(float *partial, const float *dpre, const float *out, OPTIONAL const float *bias, int n, int CO,
+                     int passes, int act) {
     __shared__ float scratch[THREADS / WARP];
     const int pass = blockIdx.y, d = pass / passes, chunks = gridDim.x;
     const int end = (int)((long long)n * (blockIdx.x + 1) / chunks);
@@ -108,7 +108,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
 // dweight[d, k, co] -= sum over passes of <G, W/sigma> / sigma * v[k] * u[co]. grid (ceil(K*CO / THREADS), D)
 extern "C" __global__ void __launch_bounds__(THREADS)
-    spectral_correct_f32(float *dweight, const float *partial, const float *inv_sigma, const float *pass_u,
+    spectral_correct_f32(INOUT float *dweight, const float *partial, const float *inv_sigma, const float *pass_u,
                          const float *pass_v, int K, int CO, int passes, int chunks) {
     const int i = blockIdx.x * THREADS + threadIdx.x, d = blockIdx.y;
     if (i >= K * CO) return;

@@ -149,8 +149,8 @@ __device__ __forceinline__ void variance(float *out, float *partial, unsigned *c
 // out = a op b over n floats, the small tensors between the passes; b null takes `scalar` in its place.
 // grid (ceil(n / THREADS))
 extern "C" __global__ void __launch_bounds__(THREADS)
-    adalin_elementary_small_f32(float *out, const float *a, const float *b, float scalar, int n, int op,
-                                int accumulate) {
+    adalin_elementary_small_f32(ADDS_IF(accumulate) float *out, const float *a, OPTIONAL const float *b, float scalar,
+                                int n, int op, int accumulate) {
     const int i = blockIdx.x * THREADS + threadIdx.x;
     if (i < n) store(out + i, apply(op, a[i], b ? b[i] : scalar), accumulate);
 }
@@ -163,21 +163,22 @@ extern "C" __global__ void __launch_bounds__(THREADS) adalin_elementary_zero_u32
 
 #define ADALIN_ELEMENTARY(V, T, NAME)                                                                                  \
     extern "C" __global__ void __launch_bounds__(THREADS) adalin_elementary_binary_##NAME(                             \
-        T *out, const T *a, const T *b, int n, int op, int accumulate) {                                               \
+        ADDS_IF(accumulate) T *out, const T *a, OPTIONAL const T *b, int n, int op, int accumulate) {                  \
         binary<V>(out, a, b, n, op, accumulate);                                                                       \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(THREADS) adalin_elementary_broadcast_##NAME(                          \
-        T *out, const T *a, const float *b, int HW, int C, int per, int scalar, int op) {                              \
+        T *out, OPTIONAL const T *a, const float *b, int HW, int C, int per, int scalar, int op) {                     \
         broadcast<V>(out, a, b, HW, C, per, scalar, op);                                                               \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                           \
-        adalin_elementary_sum_##NAME(float *out, float *partial, unsigned *counter, const T *x, int pixels, int C,     \
-                                     int rows, int layer, float scale, int accumulate) {                               \
+        adalin_elementary_sum_##NAME(ADDS_IF(accumulate) float *out, SCRATCH float *partial,                           \
+                                     SCRATCH unsigned *counter, const T *x, int pixels, int C, int rows, int layer,    \
+                                     float scale, int accumulate) {                                                    \
         sum<V>(out, partial, counter, x, pixels, C, rows, layer, scale, accumulate);                                   \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                           \
-        adalin_elementary_variance_##NAME(float *out, float *partial, unsigned *counter, const T *x, int pixels,       \
-                                          int C, int rows, int layer, int correction) {                                \
+        adalin_elementary_variance_##NAME(float *out, SCRATCH float *partial, SCRATCH unsigned *counter, const T *x,   \
+                                          int pixels, int C, int rows, int layer, int correction) {                    \
         variance<V>(out, partial, counter, x, pixels, C, rows, layer, correction);                                     \
     }
 

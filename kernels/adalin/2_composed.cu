@@ -222,8 +222,8 @@ __device__ __forceinline__ void backward(T *dx, const T *g, const T *a, const fl
 
 #define ADALIN_COMPOSED(V, T, NAME)                                                                                    \
     extern "C" __global__ void __launch_bounds__(THREADS, 2) adalin_composed_instance_statistics_##NAME(               \
-        float *stats, float *partial, unsigned *counter, const T *x, int HW, int C, int rows, int unbiased,            \
-        float eps) {                                                                                                   \
+        float *stats, SCRATCH float *partial, SCRATCH unsigned *counter, const T *x, int HW, int C, int rows,          \
+        int unbiased, float eps) {                                                                                     \
         instance_statistics<V>(stats, partial, counter, x, HW, C, rows, unbiased, eps);                                \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(THREADS) adalin_composed_standardise_##NAME(                          \
@@ -243,13 +243,14 @@ __device__ __forceinline__ void backward(T *dx, const T *g, const T *a, const fl
         blend_dot<V>(partial, g, a, b, pixels, C, rows);                                                               \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                           \
-        adalin_composed_backward_sums_##NAME(float *sums, float *partial, unsigned *counter, const T *g, const T *a,   \
-                                             int HW, int C, int rows) {                                                \
+        adalin_composed_backward_sums_##NAME(OPTIONAL float *sums, float *partial,                                     \
+                                             OPTIONAL SCRATCH unsigned *counter, const T *g, const T *a, int HW,       \
+                                             int C, int rows) {                                                        \
         backward_sums<V>(sums, partial, counter, g, a, HW, C, rows);                                                   \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
-        adalin_composed_backward_##NAME(T *dx, const T *g, const T *a, const float *stats, const float *sums, int HW,  \
-                                        int C, int layer, int unbiased, int accumulate) {                              \
+        adalin_composed_backward_##NAME(ADDS_IF(accumulate) T *dx, const T *g, const T *a, const float *stats,         \
+                                        const float *sums, int HW, int C, int layer, int unbiased, int accumulate) {   \
         backward<V>(dx, g, a, stats, sums, HW, C, layer, unbiased, accumulate);                                        \
     }
 

@@ -59,8 +59,8 @@ __device__ __forceinline__ void statistics(float *partial, const T *x, int HW, i
 // Joins the chunks: stats [images, C, 2] = mean, rstd; with layer_stats also the layer's mean and rstd
 // [images, 2]. `unbiased` 1 divides by n - 1. grid (images)
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-    adalin_finish_f32(float *stats, float *layer_stats, const float *partial, int HW, int C, int rows, int unbiased,
-                      float eps) {
+    adalin_finish_f32(float *stats, OPTIONAL float *layer_stats, const float *partial, int HW, int C, int rows,
+                      int unbiased, float eps) {
     __shared__ float scratch[THREADS / WARP];
     const int image = blockIdx.x, chunks = ceil_div(HW, rows);
     float mean_sum = 0.f, m2_sum = 0.f;
@@ -163,10 +163,12 @@ __device__ __forceinline__ void backward_reduce(float *partial, const T *dout, c
 // [images, C, 3]) and the gradients of gamma, beta ([images, C] or [D, C], see images_per_affine) and rho [D, C].
 // One block a direction walks over its images in order, so the sums over images are in a fixed order. grid (D)
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-    adalin_backward_coefficients_f32(float *coefficients, float *dgamma, float *dbeta, float *drho, const float *partial,
-                                     const float *stats, const float *layer_stats, const float *rho,
-                                     const float *gamma, int HW, int C, int N, int images_per_affine, int unbiased,
-                                     int rows, int accumulate_affine, int accumulate_rho) {
+    adalin_backward_coefficients_f32(float *coefficients, OPTIONAL ADDS_IF(accumulate_affine) float *dgamma,
+                                     OPTIONAL ADDS_IF(accumulate_affine) float *dbeta,
+                                     OPTIONAL ADDS_IF(accumulate_rho) float *drho, const float *partial,
+                                     const float *stats, OPTIONAL const float *layer_stats, OPTIONAL const float *rho,
+                                     OPTIONAL const float *gamma, int HW, int C, int N, int images_per_affine,
+                                     int unbiased, int rows, int accumulate_affine, int accumulate_rho) {
     __shared__ float scratch[THREADS / WARP];
     const int d = blockIdx.x, chunks = ceil_div(HW, rows);
     for (int n = 0; n < N; ++n) {
@@ -241,20 +243,22 @@ __device__ __forceinline__ void backward(T *dx, const T *dout, const T *x, const
         statistics(partial, x, HW, C, rows);                                                                           \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(THREADS) adalin_forward_##NAME(                                       \
-        T *out, const T *x, const float *stats, const float *layer_stats, const float *rho, const float *gamma,        \
-        const float *beta, const T *residual, int HW, int C, int N, int images_per_affine, int act, int rows) {        \
+        T *out, const T *x, const float *stats, OPTIONAL const float *layer_stats, OPTIONAL const float *rho,          \
+        OPTIONAL const float *gamma, OPTIONAL const float *beta, OPTIONAL const T *residual, int HW, int C, int N,     \
+        int images_per_affine, int act, int rows) {                                                                    \
         forward(out, x, stats, layer_stats, rho, gamma, beta, residual, HW, C, N, images_per_affine, act, rows);       \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(THREADS) adalin_backward_reduce_##NAME(                               \
-        float *partial, const T *dout, const T *x, const float *stats, const float *layer_stats, const float *rho,     \
-        const float *gamma, const float *beta, int HW, int C, int N, int images_per_affine, int act, int rows) {       \
+        float *partial, const T *dout, const T *x, const float *stats, OPTIONAL const float *layer_stats,              \
+        OPTIONAL const float *rho, OPTIONAL const float *gamma, OPTIONAL const float *beta, int HW, int C, int N,      \
+        int images_per_affine, int act, int rows) {                                                                    \
         backward_reduce(partial, dout, x, stats, layer_stats, rho, gamma, beta, HW, C, N, images_per_affine, act,      \
                         rows);                                                                                         \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(THREADS) adalin_backward_##NAME(                                      \
-        T *dx, const T *dout, const T *x, const float *coefficients, const float *stats, const float *layer_stats,     \
-        const float *rho, const float *gamma, const float *beta, int HW, int C, int N, int images_per_affine, int act, \
-        int rows, int accumulate) {                                                                                    \
+        ADDS_IF(accumulate) T *dx, const T *dout, const T *x, const float *coefficients, const float *stats,           \
+        OPTIONAL const float *layer_stats, OPTIONAL const float *rho, OPTIONAL const float *gamma,                     \
+        OPTIONAL const float *beta, int HW, int C, int N, int images_per_affine, int act, int rows, int accumulate) {  \
         backward(dx, dout, x, coefficients, stats, layer_stats, rho, gamma, beta, HW, C, N, images_per_affine, act,    \
                  rows, accumulate);                                                                                    \
     }

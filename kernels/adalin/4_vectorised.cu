@@ -38,9 +38,9 @@ __device__ __forceinline__ void statistics(float *__restrict__ partial, const T 
 // [images, 2]; and lines [images, 3, C] for the apply passes. `unbiased` 1 divides by n - 1.
 // Block (channels, parts of the chunks), SMALL threads. grid (images)
 extern "C" __global__ void __launch_bounds__(SMALL, 1)
-    adalin_finish_rows_f32(float *stats, float *layer_stats, float *lines, const float *partial, const float *rho,
-                           const float *gamma, const float *beta, int HW, int C, int N, int images_per_affine,
-                           int rows, int unbiased, float eps) {
+    adalin_finish_rows_f32(float *stats, OPTIONAL float *layer_stats, float *lines, const float *partial,
+                           OPTIONAL const float *rho, OPTIONAL const float *gamma, OPTIONAL const float *beta, int HW,
+                           int C, int N, int images_per_affine, int rows, int unbiased, float eps) {
     __shared__ MomentsScratch<SMALL, 1> scratch;
     __shared__ float sums[SMALL / WARP];
     const int image = blockIdx.x, chunks = ceil_div(HW, rows), thread = threadIdx.y * blockDim.x + threadIdx.x;
@@ -169,11 +169,14 @@ __device__ __forceinline__ void backward_reduce(float *__restrict__ partial, con
 // of a direction each, over its images in order. Block (channels, parts of the chunks), SMALL threads.
 // grid (images + (rho ? D * ceil(C / blockDim.x) : 0))
 extern "C" __global__ void __launch_bounds__(SMALL, 1)
-    adalin_backward_coefficients_rows_f32(float *coefficients, float *dgamma, float *dbeta, float *drho,
-                                          const float *partial, const float *stats, const float *layer_stats,
-                                          const float *rho, const float *gamma, int images, int HW, int C, int N,
-                                          int images_per_affine, int unbiased, int rows, int accumulate_affine,
-                                          int accumulate_rho) {
+    adalin_backward_coefficients_rows_f32(OPTIONAL float *coefficients,
+                                          OPTIONAL ADDS_IF(accumulate_affine) float *dgamma,
+                                          OPTIONAL ADDS_IF(accumulate_affine) float *dbeta,
+                                          OPTIONAL ADDS_IF(accumulate_rho) float *drho, const float *partial,
+                                          const float *stats, OPTIONAL const float *layer_stats,
+                                          OPTIONAL const float *rho, OPTIONAL const float *gamma, int images, int HW,
+                                          int C, int N, int images_per_affine, int unbiased, int rows,
+                                          int accumulate_affine, int accumulate_rho) {
     __shared__ SumsScratch<SMALL, 1> scratch;
     __shared__ float sums[SMALL / WARP];
     const int chunks = ceil_div(HW, rows), thread = threadIdx.y * blockDim.x + threadIdx.x;
@@ -283,7 +286,7 @@ __device__ __forceinline__ void backward(T *__restrict__ dx, const T *__restrict
         statistics<V>(partial, x, HW, C, rows);                                                                        \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(THREADS, 2) adalin_forward_##NAME(                                    \
-        T *out, const T *x, const float *lines, const T *residual, int HW, int C, int act, int rows) {                 \
+        T *out, const T *x, const float *lines, OPTIONAL const T *residual, int HW, int C, int act, int rows) {        \
         forward<V>(out, x, lines, residual, HW, C, act, rows);                                                         \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(THREADS, 2) adalin_backward_reduce_##NAME(                            \
@@ -291,8 +294,8 @@ __device__ __forceinline__ void backward(T *__restrict__ dx, const T *__restrict
         backward_reduce<V>(partial, dout, x, lines, HW, C, act, rows);                                                 \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                           \
-        adalin_backward_##NAME(T *dx, const T *dout, const T *x, const float *coefficients, const float *lines,        \
-                               int HW, int C, int act, int rows, int accumulate) {                                     \
+        adalin_backward_##NAME(ADDS_IF(accumulate) T *dx, const T *dout, const T *x, const float *coefficients,        \
+                               const float *lines, int HW, int C, int act, int rows, int accumulate) {                 \
         backward<V>(dx, dout, x, coefficients, lines, HW, C, act, rows, accumulate);                                   \
     }
 

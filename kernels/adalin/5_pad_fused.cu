@@ -53,8 +53,8 @@ __device__ __forceinline__ void forward(T *__restrict__ padded, T *__restrict__ 
 
 #define ADALIN_NETWORK(V, T, NAME)                                                                                     \
     extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                           \
-        adalin_network_##NAME(T *padded, T *out, const T *x, const float *lines, const T *residual, int H, int W,      \
-                              int C, int act, int P, int UP, int rows) {                                               \
+        adalin_network_##NAME(T *padded, OPTIONAL T *out, const T *x, const float *lines, OPTIONAL const T *residual,  \
+                              int H, int W, int C, int act, int P, int UP, int rows) {                                 \
         forward<V>(padded, out, x, lines, residual, H, W, C, act, P, UP, rows);                                        \
     }
 

@@ -491,17 +491,18 @@ __device__ __forceinline__ void backward(T *dx, float *totals, const T *dout, co
 
 #define ADALIN_RESIDENT(V, T, NAME)                                                                                    \
     extern "C" __global__ void __launch_bounds__(THREADS, 1) adalin_resident_forward_##NAME(                           \
-        T *out, const T *x, const T *residual, float *stats, float *layer_stats, float *lines, float *partial,         \
-        float *planes, float *slices, unsigned *counters, const float *rho, const float *gamma, const float *beta,     \
-        int images, int HW, int C, int N, int images_per_affine, int rows, int unbiased, int act, float eps) {         \
+        T *out, const T *x, OPTIONAL const T *residual, float *stats, OPTIONAL float *layer_stats, float *lines,       \
+        SCRATCH float *partial, SCRATCH float *planes, SCRATCH float *slices, SCRATCH unsigned *counters,              \
+        OPTIONAL const float *rho, OPTIONAL const float *gamma, OPTIONAL const float *beta, int images, int HW,        \
+        int C, int N, int images_per_affine, int rows, int unbiased, int act, float eps) {                             \
         forward<V>(out, x, residual, stats, layer_stats, lines, partial, planes, slices, counters, rho, gamma, beta,   \
                    images, HW, C, N, images_per_affine, rows, unbiased, act, eps);                                     \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(THREADS, 1) adalin_resident_backward_##NAME(                          \
-        T *dx, float *totals, const T *dout, const T *x, const float *stats, const float *layer_stats,                 \
-        const float *lines, float *partial, float *planes, float *slices, unsigned *counters, const float *rho,        \
-        const float *gamma, int images, int HW, int C, int N, int images_per_affine, int rows, int unbiased, int act,  \
-        int accumulate) {                                                                                              \
+        ADDS_IF(accumulate) T *dx, float *totals, const T *dout, const T *x, const float *stats,                       \
+        OPTIONAL const float *layer_stats, const float *lines, SCRATCH float *partial, SCRATCH float *planes,          \
+        SCRATCH float *slices, SCRATCH unsigned *counters, OPTIONAL const float *rho, OPTIONAL const float *gamma,     \
+        int images, int HW, int C, int N, int images_per_affine, int rows, int unbiased, int act, int accumulate) {    \
         backward<V>(dx, totals, dout, x, stats, layer_stats, lines, partial, planes, slices, counters, rho, gamma,     \
                     images, HW, C, N, images_per_affine, rows, unbiased, act, accumulate);                             \
     }

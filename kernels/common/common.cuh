@@ -5,6 +5,14 @@
 // samples; image i belongs to direction i / N.
 #pragma once
 
+// ---------------------------------------------------------------- what a pointer parameter is
+// A const pointer is an input, any other an output; where a kernel's signature has to say more, it says it with these.
+// build.rs reads them and gives each argument its type in `kernels::args`; the compiler sees nothing.
+#define INOUT          // updated in place: what is there is read, then replaced
+#define SCRATCH        // working memory of this launch: nothing goes in, nothing comes out
+#define OPTIONAL       // may be null
+#define ADDS_IF(flag)  // stored to where the parameter `flag` is 0, added to where it is 1
+
 constexpr int WARP = 32;
 constexpr unsigned FULL = 0xffffffffu;
 

@@ -265,18 +265,18 @@ __device__ __forceinline__ void wgrad(float *dweight, const float *inp, const fl
 // Eight blocks an SM: left to itself, ptxas aims for more and spills.
 #define CONV_DIRECT(suffix, VEC, WIDE)                                                                                \
     extern "C" __global__ void __launch_bounds__(THREADS, 8) conv_forward_direct_##suffix##_f32(                      \
-        float *out, const float *inp, const float *weight, const float *bias, const float *scale, int N, int H,       \
-        int W, int CI, int OH, int OW, int CO, int K, int S, int n_per_scale, int act) {                              \
+        float *out, const float *inp, const float *weight, OPTIONAL const float *bias, OPTIONAL const float *scale,   \
+        int N, int H, int W, int CI, int OH, int OW, int CO, int K, int S, int n_per_scale, int act) {                \
         forward<VEC, WIDE>(out, inp, weight, bias, scale, N, H, W, CI, OH, OW, CO, K, S, n_per_scale, act);           \
     }                                                                                                                 \
     extern "C" __global__ void __launch_bounds__(THREADS, 8) conv_dgrad_direct_##suffix##_f32(                        \
-        float *dinp, const float *dout, const float *weight, const float *scale, int N, int H, int W, int CI,         \
-        int OH, int OW, int CO, int K, int S, int n_per_scale, int accumulate) {                                      \
+        ADDS_IF(accumulate) float *dinp, const float *dout, const float *weight, OPTIONAL const float *scale, int N,  \
+        int H, int W, int CI, int OH, int OW, int CO, int K, int S, int n_per_scale, int accumulate) {                \
         dgrad<VEC, WIDE>(dinp, dout, weight, scale, N, H, W, CI, OH, OW, CO, K, S, n_per_scale, accumulate);          \
     }                                                                                                                 \
     extern "C" __global__ void __launch_bounds__(THREADS, 8) conv_wgrad_direct_##suffix##_f32(                        \
-        float *dweight, const float *inp, const float *dout, const float *scale, int N, int H, int W, int CI,         \
-        int OH, int OW, int CO, int K, int S, int n_per_scale, int chunks, int accumulate) {                          \
+        ADDS_IF(accumulate) float *dweight, const float *inp, const float *dout, OPTIONAL const float *scale, int N,  \
+        int H, int W, int CI, int OH, int OW, int CO, int K, int S, int n_per_scale, int chunks, int accumulate) {    \
         wgrad<VEC, WIDE>(dweight, inp, dout, scale, N, H, W, CI, OH, OW, CO, K, S, n_per_scale, chunks, accumulate);  \
     }
 

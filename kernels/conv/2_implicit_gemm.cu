@@ -254,18 +254,18 @@ __device__ __forceinline__ void wgrad(float *dweight, const float *inp, const fl
 
 #define CONV_GEMM(BN)                                                                                                 \
     extern "C" __global__ void __launch_bounds__(THREADS) conv_forward_gemm_n##BN##_f32(                              \
-        float *out, const float *inp, const float *weight, const float *bias, const float *scale, int N, int H,       \
-        int W, int CI, int OH, int OW, int CO, int K, int S, int n_per_scale, int act) {                              \
+        float *out, const float *inp, const float *weight, OPTIONAL const float *bias, OPTIONAL const float *scale,   \
+        int N, int H, int W, int CI, int OH, int OW, int CO, int K, int S, int n_per_scale, int act) {                \
         forward<BN>(out, inp, weight, bias, scale, N, H, W, CI, OH, OW, CO, K, S, n_per_scale, act);                  \
     }                                                                                                                 \
     extern "C" __global__ void __launch_bounds__(THREADS) conv_dgrad_gemm_n##BN##_f32(                                \
-        float *dinp, const float *dout, const float *weight, const float *scale, int N, int H, int W, int CI,         \
-        int OH, int OW, int CO, int K, int S, int n_per_scale, int accumulate) {                                      \
+        ADDS_IF(accumulate) float *dinp, const float *dout, const float *weight, OPTIONAL const float *scale, int N,  \
+        int H, int W, int CI, int OH, int OW, int CO, int K, int S, int n_per_scale, int accumulate) {                \
         dgrad<BN>(dinp, dout, weight, scale, N, H, W, CI, OH, OW, CO, K, S, n_per_scale, accumulate);                 \
     }                                                                                                                 \
     extern "C" __global__ void __launch_bounds__(THREADS) conv_wgrad_gemm_n##BN##_f32(                                \
-        float *dweight, const float *inp, const float *dout, const float *scale, int N, int H, int W, int CI,         \
-        int OH, int OW, int CO, int K, int S, int n_per_scale, int chunks, int accumulate) {                          \
+        ADDS_IF(accumulate) float *dweight, const float *inp, const float *dout, OPTIONAL const float *scale, int N,  \
+        int H, int W, int CI, int OH, int OW, int CO, int K, int S, int n_per_scale, int chunks, int accumulate) {    \
         wgrad<BN>(dweight, inp, dout, scale, N, H, W, CI, OH, OW, CO, K, S, n_per_scale, chunks, accumulate);         \
     }
 

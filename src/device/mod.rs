@@ -9,7 +9,9 @@ pub mod select;
 
 use std::sync::Arc;
 
-use crate::kernels::{Kernel, ParamKind};
+use crate::kernels::arg::ArgList;
+pub use crate::kernels::arg::{Arg, BufferRef};
+use crate::kernels::{Args, Kernel, KernelOf, ParamKind};
 use crate::{Error, Result};
 
 /// Alignment of every buffer in its allocation, bytes.
@@ -42,33 +44,7 @@ pub struct Buffer {
     pub bytes: u64,
 }
 
-/// The whole of a buffer or a range of it, as one kernel argument.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BufferRef {
-    /// Index into [`Program::buffers`].
-    pub buffer: u32,
-    /// First byte within the buffer.
-    pub offset: u64,
-    /// Length in bytes. The kernel may touch `[offset, offset + bytes)` and nothing else.
-    pub bytes: u64,
-}
-
-/// One kernel argument.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Arg {
-    /// A null pointer: an optional tensor that is absent.
-    Null,
-    /// A pointer to device memory.
-    Buffer(BufferRef),
-    /// A signed 32-bit integer.
-    I32(i32),
-    /// An unsigned 32-bit integer.
-    U32(u32),
-    /// A 32-bit float.
-    F32(f32),
-}
-
-/// One kernel launch.
+/// One kernel launch, made by [`Launch::new`] from the struct of its kernel's arguments.
 #[derive(Clone, Debug)]
 pub struct Launch {
     /// The kernel.
@@ -79,8 +55,8 @@ pub struct Launch {
     pub block: [u32; 3],
     /// Bytes of dynamic shared memory.
     pub shared_bytes: u32,
-    /// The arguments, in the order of the kernel's parameters.
-    pub args: Vec<Arg>,
+    /// In the order of the kernel's parameters. Private, so that nothing but a constructor puts them together.
+    args: Vec<Arg>,
     /// Buffers (indices into [`Program::buffers`]) whose contents are undefined until this launch
     /// writes them: their place in the arena belonged to another buffer before.
     pub defines: Vec<u32>,
@@ -96,6 +72,99 @@ pub struct Launch {
 }
 
 impl Launch {
+    /// A launch of a kernel with its arguments; grid and block must be given. Its minimum traffic is that of
+    /// the arguments: each tensor read once, written once, and both where it is added to or updated.
+    ///
+    /// # Errors
+    /// When gradients that one parameter of the kernel decides on are neither all stored to nor all added to.
+    pub fn new<A: Args>(kernel: KernelOf<A>, args: A) -> Result<Self> {
+        let kernel = kernel.kernel();
+        let list = args.list().map_err(|flag| {
+            let what = "stands for gradients of which some are stored to and some added to";
+            Error::new(format!("launch of {}: {flag} {what}", kernel.name))
+        })?;
+        Ok(Self::with(kernel, list))
+    }
+
+    /// A launch of a kernel that is known only at run time, its buffers' bytes moved once each. Nothing but
+    /// [`Launch::check`] holds the arguments against the kernel's parameters.
+    pub fn dynamic(kernel: &'static Kernel, args: Vec<Arg>) -> Self {
+        let bytes = |arg: &Arg| if let Arg::Buffer(r) = arg { r.bytes } else { 0 };
+        let min_bytes = args.iter().map(bytes).sum();
+        Self::with(kernel, ArgList { args, min_bytes })
+    }
+
+    fn with(kernel: &'static Kernel, ArgList { args, min_bytes }: ArgList) -> Self {
+        Self {
+            kernel,
+            grid: [0; 3],
+            block: [0; 3],
+            shared_bytes: 0,
+            args,
+            defines: Vec::new(),
+            label: String::new(),
+            min_bytes,
+            flops: 0,
+            cooperative: false,
+        }
+    }
+
+    /// With so many blocks in x, y, z.
+    pub fn grid(self, grid: [u32; 3]) -> Self {
+        Self { grid, ..self }
+    }
+
+    /// With so many threads a block in x, y, z.
+    pub fn block(self, block: [u32; 3]) -> Self {
+        Self { block, ..self }
+    }
+
+    /// With so many bytes of dynamic shared memory.
+    pub fn shared(self, shared_bytes: u32) -> Self {
+        Self { shared_bytes, ..self }
+    }
+
+    /// With so many floating-point operations.
+    pub fn flops(self, flops: usize) -> Self {
+        Self { flops: flops as u64, ..self }
+    }
+
+    /// For something of the model.
+    pub fn label(self, label: impl Into<String>) -> Self {
+        Self { label: label.into(), ..self }
+    }
+
+    /// With blocks that wait for each other.
+    pub fn cooperative(self) -> Self {
+        Self { cooperative: true, ..self }
+    }
+
+    /// With a minimum traffic below that of its arguments: it touches a part of their memory only.
+    pub fn moves(self, min_bytes: u64) -> Self {
+        Self { min_bytes, ..self }
+    }
+
+    /// The arguments, in the order of the kernel's parameters.
+    pub fn args(&self) -> &[Arg] {
+        &self.args
+    }
+
+    /// The buffers among its arguments.
+    pub fn buffers(&self) -> impl Iterator<Item = u32> + '_ {
+        self.args.iter().filter_map(|arg| if let Arg::Buffer(r) = arg { Some(r.buffer) } else { None })
+    }
+
+    /// The same launch over the buffers `by` places further on in its program.
+    pub fn shifted(mut self, by: u32) -> Self {
+        for arg in &mut self.args {
+            if let Arg::Buffer(r) = arg {
+                r.buffer += by;
+            }
+        }
+        self.defines.iter_mut().for_each(|buffer| *buffer += by);
+        self
+    }
+
     /// Blocks of the grid.
     pub fn blocks(&self) -> u64 {
         self.grid.iter().map(|&x| u64::from(x)).product()

@@ -152,6 +152,6 @@ fn params(found: Option<&Definition>, kernel: &'static Kernel) -> &'static [Para
         .params
         .iter()
         .zip(&found.params)
-        .map(|(p, name)| Param { name: name.clone().leak(), kind: p.kind });
+        .map(|(p, declared)| Param { name: declared.name.clone().leak(), kind: p.kind });
     Box::leak(named.collect::<Vec<_>>().into_boxed_slice())
 }

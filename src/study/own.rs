@@ -167,18 +167,7 @@ pub fn run(
             }
         });
     }
-    let launch = Launch {
-        kernel,
-        grid,
-        block,
-        shared_bytes,
-        args,
-        defines: Vec::new(),
-        label: "once".into(),
-        min_bytes: buffers.iter().map(|b| b.bytes).sum(),
-        flops: 0,
-        cooperative: false,
-    };
+    let launch = Launch::dynamic(kernel, args).grid(grid).block(block).shared(shared_bytes).label("once");
     launch.check(&buffers)?;
     let program = Program {
         name: kernel.name.to_owned(),

@@ -2,6 +2,7 @@
 //! operations to the same list, [`plan()`] turns it into a [`crate::device::Program`].
 
 mod grad;
+mod grid;
 mod lower;
 pub mod norm;
 mod op;

@@ -7,16 +7,16 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::Activation;
-use super::lower::{block_sum_for_all, block_sum_for_one};
-use crate::device::{Arg, MAX_COOPERATIVE_BLOCKS};
+use super::grid::{THREADS, block_sum_for_all, block_sum_for_one, ceil_div, int};
+use crate::device::{BufferRef, Launch, MAX_COOPERATIVE_BLOCKS};
+use crate::kernels::arg::{In, Out, Scratch, Write};
+use crate::kernels::{Args, KernelOf, args, entry};
 use crate::tensor::{DType, Shape};
 use crate::{Error, Result};
 
 /// What is added to a variance.
 pub const EPS: f32 = 1e-5;
 
-/// Threads a block of the passes.
-const THREADS: usize = 256;
 /// Threads a block of the small kernels between the passes of the vectorised variant.
 const SMALL: usize = 1024;
 /// Blocks of a reduction: four for each multiprocessor of a large GPU.
@@ -138,55 +138,16 @@ impl FromStr for Norms {
 /// Where launches go, and where their scratch memory comes from.
 pub trait Sink {
     /// Memory for results between launches; undefined until the first launch that names it.
-    fn scratch(&mut self, name: &str, bytes: u64) -> Arg;
+    fn scratch(&mut self, name: &str, bytes: u64) -> BufferRef;
 
     /// So many zeroed 32-bit counters. Whoever uses them leaves them zeroed.
     ///
     /// # Errors
     /// When the sink cannot zero them.
-    fn counters(&mut self, count: usize) -> Result<Arg>;
+    fn counters(&mut self, count: usize) -> Result<BufferRef>;
 
     /// Appends a launch; `what` says what it does, such as `mean`.
-    ///
-    /// # Errors
-    /// When there is no such kernel.
-    fn put(
-        &mut self,
-        what: &str,
-        kernel: &str,
-        geometry: Geometry,
-        args: Vec<Arg>,
-        flops: usize,
-    ) -> Result<()>;
-
-    /// As [`Self::put`], without dynamic shared memory, of blocks that do not wait for each other.
-    ///
-    /// # Errors
-    /// As [`Self::put`].
-    fn launch(
-        &mut self,
-        what: &str,
-        kernel: &str,
-        grid: [u32; 3],
-        block: [u32; 3],
-        args: Vec<Arg>,
-        flops: usize,
-    ) -> Result<()> {
-        self.put(what, kernel, Geometry { grid, block, shared_bytes: 0, cooperative: false }, args, flops)
-    }
-}
-
-/// How a launch lies on a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Geometry {
-    /// Blocks in x, y, z.
-    pub grid: [u32; 3],
-    /// Threads a block in x, y, z.
-    pub block: [u32; 3],
-    /// Bytes of dynamic shared memory.
-    pub shared_bytes: u32,
-    /// Whether its blocks wait for each other.
-    pub cooperative: bool,
+    fn launch(&mut self, what: &str, launch: Launch);
 }
 
 /// One layer's shapes.
@@ -202,75 +163,87 @@ pub struct Layer {
     pub act: Activation,
 }
 
-/// rho, gamma and beta, or their gradients.
+/// rho, gamma and beta.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Params {
     /// `[D, C]`.
-    pub rho: Arg,
+    pub rho: BufferRef,
     /// `[D * N / images_per_affine, C]`.
-    pub gamma: Arg,
+    pub gamma: BufferRef,
     /// As gamma.
-    pub beta: Arg,
+    pub beta: BufferRef,
 }
 
-/// A padded copy of the output.
+/// The gradients of rho, gamma and beta.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Padded {
-    /// `[D, N, H * up + 2 pad, W * up + 2 pad, C]`.
-    pub to: Arg,
-    /// Reflected pixels on each side.
-    pub pad: usize,
-    /// Nearest-neighbour up-sampling before it.
-    pub up: usize,
+pub struct ParamGrads {
+    /// `[D, C]`.
+    pub rho: Write,
+    /// `[D * N / images_per_affine, C]`.
+    pub gamma: Write,
+    /// As gamma.
+    pub beta: Write,
+}
+
+/// Where a forward pass writes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Output {
+    /// `[D, N, H, W, C]`.
+    Plain(BufferRef),
+    /// A padded copy; for [`NormVariant::Network`] only.
+    Padded {
+        /// `[D, N, H * up + 2 pad, W * up + 2 pad, C]`.
+        to: BufferRef,
+        /// Reflected pixels on each side.
+        pad: usize,
+        /// Nearest-neighbour up-sampling before it.
+        up: usize,
+        /// `[D, N, H, W, C]`, where it is wanted too.
+        plain: Option<BufferRef>,
+    },
 }
 
 /// Buffers of a forward pass.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Forward {
-    /// `[D, N, H, W, C]`; null where only the padded copy is wanted.
-    pub out: Arg,
+    /// The output.
+    pub out: Output,
     /// The input.
-    pub inp: Arg,
+    pub inp: BufferRef,
     /// None: instance norm, with the population variance.
     pub params: Option<Params>,
-    /// Added to the activated result, or null.
-    pub residual: Arg,
+    /// Added to the activated result.
+    pub residual: Option<BufferRef>,
     /// Mean and rstd `[D, N, C, 2]`, written by the fused variants.
-    pub stats: Arg,
-    /// The layer's, `[D, N, 2]`; null for an instance norm.
-    pub layer_stats: Arg,
-    /// For [`NormVariant::Network`] only.
-    pub padded: Option<Padded>,
+    pub stats: BufferRef,
+    /// The layer's, `[D, N, 2]`; none for an instance norm.
+    pub layer_stats: Option<BufferRef>,
 }
 
 /// Buffers of a backward pass.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Backward {
     /// Gradient of the output.
-    pub dout: Arg,
+    pub dout: BufferRef,
     /// The input.
-    pub inp: Arg,
+    pub inp: BufferRef,
     /// Gradient of the input.
-    pub dinp: Arg,
-    /// As in the forward pass, with the gradients.
-    pub params: Option<(Params, Params)>,
+    pub dinp: Write,
+    /// As in the forward pass.
+    pub params: Option<Params>,
+    /// Their gradients.
+    pub dparams: Option<ParamGrads>,
     /// As the forward pass left it.
-    pub stats: Arg,
+    pub stats: BufferRef,
     /// As the forward pass left it.
-    pub layer_stats: Arg,
-    /// Whether `dinp` is added to.
-    pub accumulate: bool,
-    /// Whether the gradients of gamma and beta are added to.
-    pub accumulate_affine: bool,
-    /// Whether rho's is.
-    pub accumulate_rho: bool,
+    pub layer_stats: Option<BufferRef>,
 }
 
 /// What a forward pass keeps for its backward pass.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Saved {
     /// Of the fused variants but the first: mean, scale and shift `[D, N, 3, C]`.
-    Lines(Arg),
+    Lines(BufferRef),
     /// Of the first fused variant: nothing beyond the statistics.
     Nothing,
     /// Of the unfused variants.
@@ -282,21 +255,22 @@ pub enum Saved {
 pub struct Unfused {
     instance: Standardised,
     layer: Option<Standardised>,
-    mix: Arg,
-    one_less_rho: Arg,
-    /// Behind the activation, where there is one.
-    activated: Option<Arg>,
-    counters: Arg,
+    mix: BufferRef,
+    /// 1 - rho (elementary).
+    one_less_rho: Option<BufferRef>,
+    /// After the activation, where there is one.
+    activated: Option<BufferRef>,
+    counters: BufferRef,
 }
 
 /// `a = (x - mean) / sqrt(variance + eps)` and what it came from.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Standardised {
     /// x - mean (elementary).
-    centred: Arg,
+    centred: BufferRef,
     /// sqrt(variance + eps) (elementary), or mean and rstd (composed).
-    spread: Arg,
-    a: Arg,
+    spread: BufferRef,
+    a: BufferRef,
 }
 
 /// Makes the launches of a forward pass.
@@ -306,14 +280,18 @@ struct Standardised {
 /// activation in 16 bits in an unfused variant.
 pub fn forward<S: Sink>(sink: &mut S, layer: &Layer, variant: NormVariant, io: &Forward) -> Result<Saved> {
     let m = Maker::new(sink, layer, variant, io.params.is_some())?;
-    if io.padded.is_some() && variant != NormVariant::Network {
-        return Err(Error::new(format!("the {variant} norm has no padding of its own")));
-    }
+    let out = match io.out {
+        Output::Plain(out) => out,
+        Output::Padded { .. } if variant == NormVariant::Network => return m.vectorised_forward(io),
+        Output::Padded { .. } => {
+            return Err(Error::new(format!("the {variant} norm has no padding of its own")));
+        }
+    };
     match variant {
-        NormVariant::Elementary | NormVariant::Composed => m.unfused_forward(io),
-        NormVariant::Fused => m.fused_forward(io),
+        NormVariant::Elementary | NormVariant::Composed => m.unfused_forward(io, out),
+        NormVariant::Fused => m.fused_forward(io, out),
         NormVariant::Vectorised | NormVariant::Network => m.vectorised_forward(io),
-        NormVariant::Resident => m.resident_forward(io),
+        NormVariant::Resident => m.resident_forward(io, out),
     }
 }
 
@@ -385,7 +363,15 @@ enum Over {
 struct Split {
     /// Pixels a block.
     rows: usize,
-    geometry: Geometry,
+    grid: [u32; 3],
+    block: [u32; 3],
+    shared_bytes: u32,
+}
+
+impl Split {
+    fn launch(&self, launch: Launch, flops: usize) -> Launch {
+        launch.grid(self.grid).block(self.block).shared(self.shared_bytes).cooperative().flops(flops)
+    }
 }
 
 struct Maker<'s, S: Sink> {
@@ -402,18 +388,6 @@ struct Maker<'s, S: Sink> {
     suffix: String,
     /// Block shape of the passes: groups of channels, pixels.
     block: (usize, usize),
-}
-
-fn int(v: usize) -> Arg {
-    Arg::I32(i32::try_from(v).expect("extent fits 31 bits"))
-}
-
-fn flag(v: bool) -> Arg {
-    Arg::I32(i32::from(v))
-}
-
-fn up(a: usize, b: usize) -> u32 {
-    u32::try_from(a.div_ceil(b)).expect("grid fits 32 bits")
 }
 
 impl<'s, S: Sink> Maker<'s, S> {
@@ -476,26 +450,45 @@ impl<'s, S: Sink> Maker<'s, S> {
         }
     }
 
+    /// The kernel of a family for this layer's channels and type.
+    fn kernel<A: Args>(&self, family: &str) -> Result<KernelOf<A>> {
+        KernelOf::named(&format!("{family}_{}", self.suffix))
+    }
+
     /// A launch over channels, chunks of pixels, groups.
-    fn pass(
+    fn pass<A: Args>(
         &mut self,
         what: &str,
-        kernel: &str,
+        family: &str,
         (pixels, rows, groups): (usize, usize, usize),
-        args: Vec<Arg>,
+        args: A,
         flops: usize,
     ) -> Result<()> {
-        let grid = [up(self.columns(), 1), up(pixels, rows), up(groups, 1)];
+        let grid = [ceil_div(self.columns(), 1), ceil_div(pixels, rows), ceil_div(groups, 1)];
         let block = [self.block.0 as u32, self.block.1 as u32, 1];
-        let kernel = format!("{kernel}_{}", self.suffix);
-        self.sink.launch(what, &kernel, grid, block, args, flops)
+        let launch = Launch::new(self.kernel(family)?, args)?.grid(grid).block(block);
+        self.sink.launch(what, launch.flops(flops));
+        Ok(())
     }
 
     /// A launch of a thread for each V elements of an image.
-    fn each(&mut self, what: &str, kernel: &str, args: Vec<Arg>, flops: usize) -> Result<()> {
-        let grid = [up(self.s.image_len() / self.v, THREADS), up(self.s.images(), 1), 1];
-        let kernel = format!("{kernel}_{}", self.suffix);
-        self.sink.launch(what, &kernel, grid, [THREADS as u32, 1, 1], args, flops)
+    fn each<A: Args>(&mut self, what: &str, family: &str, args: A, flops: usize) -> Result<()> {
+        let grid = [ceil_div(self.s.image_len() / self.v, THREADS), ceil_div(self.s.images(), 1), 1];
+        self.small_blocks(what, self.kernel(family)?, grid, args, flops)
+    }
+
+    /// A launch of blocks of [`THREADS`] threads.
+    fn small_blocks<A: Args>(
+        &mut self,
+        what: &str,
+        kernel: KernelOf<A>,
+        grid: [u32; 3],
+        args: A,
+        flops: usize,
+    ) -> Result<()> {
+        let launch = Launch::new(kernel, args)?.grid(grid).block([THREADS as u32, 1, 1]);
+        self.sink.launch(what, launch.flops(flops));
+        Ok(())
     }
 
     /// Block (channels, parts) of the small kernels of the vectorised variant.
@@ -512,53 +505,62 @@ impl<'s, S: Sink> Maker<'s, S> {
 
     // ------------------------------------------------------------ memory
 
-    fn tensor(&mut self, name: &str) -> Arg {
+    fn tensor(&mut self, name: &str) -> BufferRef {
         let bytes = self.s.len() as u64 * self.dtype.bytes();
         self.sink.scratch(name, bytes)
     }
 
-    fn floats(&mut self, name: &str, count: usize) -> Arg {
+    fn floats(&mut self, name: &str, count: usize) -> BufferRef {
         self.sink.scratch(name, count as u64 * 4)
     }
 
     // ------------------------------------------------------------ variant 3
 
-    /// Height, width and channels, as most kernels take them.
-    fn extents(&self) -> [Arg; 2] {
+    /// Pixels and channels, as most kernels take them.
+    fn extents(&self) -> [i32; 2] {
         [int(self.s.pixels()), int(self.s.c)]
     }
 
-    fn affine_args(stats: Arg, layer_stats: Arg, params: Option<Params>) -> [Arg; 5] {
-        let p = params.unwrap_or(Params { rho: Arg::Null, gamma: Arg::Null, beta: Arg::Null });
-        [stats, layer_stats, p.rho, p.gamma, p.beta]
-    }
-
-    fn fused_forward(mut self, io: &Forward) -> Result<Saved> {
+    fn fused_forward(mut self, io: &Forward, out: BufferRef) -> Result<Saved> {
         let (s, rows) = (self.s, self.reduction_rows());
         let chunks = s.pixels().div_ceil(rows);
         let over = (s.pixels(), rows, s.images());
         let [hw, c] = self.extents();
         let partial = self.floats("statistics", s.images() * chunks * s.c * 2);
-        let args = vec![partial, io.inp, hw, c, int(rows)];
+        let args = args::AdalinStatistics { partial: Out(partial), x: In(io.inp), hw, c, rows: int(rows) };
         self.pass("statistics", "adalin_statistics", over, args, 3 * s.len())?;
-        let args =
-            vec![io.stats, io.layer_stats, partial, hw, c, int(rows), int(self.unbiased), Arg::F32(EPS)];
+
+        let args = args::AdalinFinish {
+            stats: Out(io.stats),
+            layer_stats: io.layer_stats.map(Out),
+            partial: In(partial),
+            hw,
+            c,
+            rows: int(rows),
+            unbiased: int(self.unbiased),
+            eps: EPS,
+        };
         let layer =
             if io.params.is_some() { block_sum_for_all(THREADS) + block_sum_for_one(THREADS) } else { 0 };
         let flops = s.images() * (s.c * (10 * chunks + 12) + layer);
-        let grid = [s.images() as u32, 1, 1];
-        self.sink.launch("finish", "adalin_finish_f32", grid, [THREADS as u32, 1, 1], args, flops)?;
-        let mut args = vec![io.out, io.inp];
-        args.extend(Self::affine_args(io.stats, io.layer_stats, io.params));
-        args.extend([
-            io.residual,
+        self.small_blocks("finish", entry::ADALIN_FINISH_F32, [s.images() as u32, 1, 1], args, flops)?;
+
+        let args = args::AdalinForwardFused {
+            out: Out(out),
+            x: In(io.inp),
+            stats: In(io.stats),
+            layer_stats: io.layer_stats.map(In),
+            rho: io.params.map(|p| In(p.rho)),
+            gamma: io.params.map(|p| In(p.gamma)),
+            beta: io.params.map(|p| In(p.beta)),
+            residual: io.residual.map(In),
             hw,
             c,
-            int(s.n),
-            int(self.per_affine),
-            Arg::I32(self.act as i32),
-            int(rows),
-        ]);
+            n: int(s.n),
+            images_per_affine: int(self.per_affine),
+            act: self.act as i32,
+            rows: int(rows),
+        };
         self.pass("apply", "adalin_forward", over, args, 6 * s.len())?;
         Ok(Saved::Nothing)
     }
@@ -568,133 +570,232 @@ impl<'s, S: Sink> Maker<'s, S> {
         let chunks = s.pixels().div_ceil(rows);
         let over = (s.pixels(), rows, s.images());
         let [hw, c] = self.extents();
-        let (n, per, act) = (int(s.n), int(self.per_affine), Arg::I32(self.act as i32));
+        let (n, images_per_affine, act) = (int(s.n), int(self.per_affine), self.act as i32);
         let partial = self.floats("sums", s.images() * chunks * s.c * 2);
         let coefficients = self.floats("coefficients", s.images() * s.c * 3);
-        let affine = Self::affine_args(io.stats, io.layer_stats, io.params.map(|p| p.0));
-        let mut args = vec![partial, io.dout, io.inp];
-        args.extend(affine);
-        args.extend([hw, c, n, per, act, int(rows)]);
-        self.pass("sums", "adalin_backward_reduce", over, args, 4 * s.len())?;
-
-        let [dgamma, dbeta, drho] = io.params.map_or([Arg::Null; 3], |(_, d)| [d.gamma, d.beta, d.rho]);
-        let mut args = vec![coefficients, dgamma, dbeta, drho, partial];
-        args.extend(&affine[..4]);
-        args.extend([hw, c, n, per, int(self.unbiased), int(rows)]);
-        args.extend([flag(io.accumulate_affine), flag(io.accumulate_rho)]);
-        let (grid, block) = ([s.d as u32, 1, 1], [THREADS as u32, 1, 1]);
-        let sums = if io.params.is_some() { 2 * block_sum_for_all(THREADS) } else { 0 };
-        let flops = s.images() * (s.c * (2 * chunks + 20) + sums);
-        self.sink.launch("coefficients", "adalin_backward_coefficients_f32", grid, block, args, flops)?;
-
-        let mut args = vec![io.dinp, io.dout, io.inp, coefficients];
-        args.extend(affine);
-        args.extend([hw, c, n, per, act, int(rows), flag(io.accumulate)]);
-        self.pass("apply", "adalin_backward", over, args, 5 * s.len())
-    }
-
-    // ------------------------------------------------------------ variants 4 and 5
-
-    fn vectorised_statistics(&mut self, inp: Arg) -> Result<(Arg, usize)> {
-        let (s, rows) = (self.s, self.reduction_rows());
-        let [hw, c] = self.extents();
-        let partial = self.floats("statistics", s.images() * s.pixels().div_ceil(rows) * s.c * 2);
-        let args = vec![partial, inp, hw, c, int(rows)];
-        self.pass("statistics", "adalin_statistics", (s.pixels(), rows, s.images()), args, 3 * s.len())?;
-        Ok((partial, rows))
-    }
-
-    fn vectorised_finish(
-        &mut self,
-        (partial, rows): (Arg, usize),
-        stats: Arg,
-        layer_stats: Arg,
-        params: Option<Params>,
-    ) -> Result<Arg> {
-        let s = self.s;
-        let [hw, c] = self.extents();
-        let lines = self.floats("lines", s.images() * s.c * 3);
-        let [_, _, rho, gamma, beta] = Self::affine_args(stats, layer_stats, params);
-        let args = vec![
+        let (stats, layer_stats) = (In(io.stats), io.layer_stats.map(In));
+        let rho = io.params.map(|p| In(p.rho));
+        let gamma = io.params.map(|p| In(p.gamma));
+        let beta = io.params.map(|p| In(p.beta));
+        let args = args::AdalinBackwardReduceFused {
+            partial: Out(partial),
+            dout: In(io.dout),
+            x: In(io.inp),
             stats,
             layer_stats,
-            lines,
-            partial,
             rho,
             gamma,
             beta,
             hw,
             c,
-            int(s.n),
-            int(self.per_affine),
-            int(rows),
-            int(self.unbiased),
-            Arg::F32(EPS),
-        ];
-        let (grid, block) = ([s.images() as u32, 1, 1], self.small_block());
+            n,
+            images_per_affine,
+            act,
+            rows: int(rows),
+        };
+        self.pass("sums", "adalin_backward_reduce", over, args, 4 * s.len())?;
+
+        let args = args::AdalinBackwardCoefficients {
+            coefficients: Out(coefficients),
+            dgamma: io.dparams.map(|d| d.gamma),
+            dbeta: io.dparams.map(|d| d.beta),
+            drho: io.dparams.map(|d| d.rho),
+            partial: In(partial),
+            stats,
+            layer_stats,
+            rho,
+            gamma,
+            hw,
+            c,
+            n,
+            images_per_affine,
+            unbiased: int(self.unbiased),
+            rows: int(rows),
+        };
+        let sums = if io.params.is_some() { 2 * block_sum_for_all(THREADS) } else { 0 };
+        let flops = s.images() * (s.c * (2 * chunks + 20) + sums);
+        let kernel = entry::ADALIN_BACKWARD_COEFFICIENTS_F32;
+        self.small_blocks("coefficients", kernel, [s.d as u32, 1, 1], args, flops)?;
+
+        let args = args::AdalinBackwardFused {
+            dx: io.dinp,
+            dout: In(io.dout),
+            x: In(io.inp),
+            coefficients: In(coefficients),
+            stats,
+            layer_stats,
+            rho,
+            gamma,
+            beta,
+            hw,
+            c,
+            n,
+            images_per_affine,
+            act,
+            rows: int(rows),
+        };
+        self.pass("apply", "adalin_backward", over, args, 5 * s.len())
+    }
+
+    // ------------------------------------------------------------ variants 4 and 5
+
+    fn vectorised_statistics(&mut self, inp: BufferRef) -> Result<(BufferRef, usize)> {
+        let (s, rows) = (self.s, self.reduction_rows());
+        let [hw, c] = self.extents();
+        let partial = self.floats("statistics", s.images() * s.pixels().div_ceil(rows) * s.c * 2);
+        let args = args::AdalinStatistics { partial: Out(partial), x: In(inp), hw, c, rows: int(rows) };
+        self.pass("statistics", "adalin_statistics", (s.pixels(), rows, s.images()), args, 3 * s.len())?;
+        Ok((partial, rows))
+    }
+
+    fn vectorised_finish(&mut self, (partial, rows): (BufferRef, usize), io: &Forward) -> Result<BufferRef> {
+        let s = self.s;
+        let [hw, c] = self.extents();
+        let lines = self.floats("lines", s.images() * s.c * 3);
+        let args = args::AdalinFinishRows {
+            stats: Out(io.stats),
+            layer_stats: io.layer_stats.map(Out),
+            lines: Out(lines),
+            partial: In(partial),
+            rho: io.params.map(|p| In(p.rho)),
+            gamma: io.params.map(|p| In(p.gamma)),
+            beta: io.params.map(|p| In(p.beta)),
+            hw,
+            c,
+            n: int(s.n),
+            images_per_affine: int(self.per_affine),
+            rows: int(rows),
+            unbiased: int(self.unbiased),
+            eps: EPS,
+        };
         // Ten for each chunk of a channel; the rows of the block join theirs, ten a pair; then the layer's
         // mean and spread, which all threads want.
-        let joins = 10 * self.small_joins() + if params.is_some() { 2 * block_sum_for_all(SMALL) } else { 0 };
+        let joins =
+            10 * self.small_joins() + if io.params.is_some() { 2 * block_sum_for_all(SMALL) } else { 0 };
         let flops = s.images() * (s.c * (10 * s.pixels().div_ceil(rows) + 12) + joins);
-        self.sink.launch("finish", "adalin_finish_rows_f32", grid, block, args, flops)?;
+        let launch = Launch::new(entry::ADALIN_FINISH_ROWS_F32, args)?.grid([s.images() as u32, 1, 1]);
+        self.sink.launch("finish", launch.block(self.small_block()).flops(flops));
         Ok(lines)
     }
 
     fn vectorised_forward(mut self, io: &Forward) -> Result<Saved> {
         let s = self.s;
         let partial = self.vectorised_statistics(io.inp)?;
-        let lines = self.vectorised_finish(partial, io.stats, io.layer_stats, io.params)?;
+        let lines = self.vectorised_finish(partial, io)?;
         let rows = self.apply_rows();
         let over = (s.pixels(), rows, s.images());
-        let act = Arg::I32(self.act as i32);
-        if let Some(p) = io.padded {
-            let mut args = vec![p.to, io.out, io.inp, lines, io.residual, int(s.h), int(s.w), int(s.c)];
-            args.extend([act, int(p.pad), int(p.up), int(rows)]);
-            self.pass("apply and pad", "adalin_network", over, args, 4 * s.len())?;
-        } else {
-            let [hw, c] = self.extents();
-            let args = vec![io.out, io.inp, lines, io.residual, hw, c, act, int(rows)];
-            self.pass("apply", "adalin_forward", over, args, 4 * s.len())?;
+        let (act, residual) = (self.act as i32, io.residual.map(In));
+        let [hw, c] = self.extents();
+        match io.out {
+            Output::Padded { to, pad, up, plain } => {
+                let args = args::AdalinNetwork {
+                    padded: Out(to),
+                    out: plain.map(Out),
+                    x: In(io.inp),
+                    lines: In(lines),
+                    residual,
+                    h: int(s.h),
+                    w: int(s.w),
+                    c,
+                    act,
+                    p: int(pad),
+                    up: int(up),
+                    rows: int(rows),
+                };
+                self.pass("apply and pad", "adalin_network", over, args, 4 * s.len())?;
+            }
+            Output::Plain(out) => {
+                let args = args::AdalinForwardVectorised {
+                    out: Out(out),
+                    x: In(io.inp),
+                    lines: In(lines),
+                    residual,
+                    hw,
+                    c,
+                    act,
+                    rows: int(rows),
+                };
+                self.pass("apply", "adalin_forward", over, args, 4 * s.len())?;
+            }
         }
         Ok(Saved::Lines(lines))
     }
 
-    fn vectorised_backward(mut self, io: &Backward, lines: Arg) -> Result<()> {
+    fn vectorised_backward(mut self, io: &Backward, lines: BufferRef) -> Result<()> {
         let (s, rows) = (self.s, self.reduction_rows());
         let chunks = s.pixels().div_ceil(rows);
         let [hw, c] = self.extents();
-        let act = Arg::I32(self.act as i32);
+        let act = self.act as i32;
         let partial = self.floats("sums", s.images() * chunks * s.c * 2);
-        let args = vec![partial, io.dout, io.inp, lines, hw, c, act, int(rows)];
+        let args = args::AdalinBackwardReduceVectorised {
+            partial: Out(partial),
+            dout: In(io.dout),
+            x: In(io.inp),
+            lines: In(lines),
+            hw,
+            c,
+            act,
+            rows: int(rows),
+        };
         self.pass("sums", "adalin_backward_reduce", (s.pixels(), rows, s.images()), args, 4 * s.len())?;
 
         let coefficients = self.floats("coefficients", s.images() * s.c * 3);
-        let [dgamma, dbeta, drho] = io.params.map_or([Arg::Null; 3], |(_, d)| [d.gamma, d.beta, d.rho]);
-        let [stats, layer_stats, rho, gamma, _] =
-            Self::affine_args(io.stats, io.layer_stats, io.params.map(|p| p.0));
-        let mut args = vec![coefficients, dgamma, dbeta, drho, partial, stats, layer_stats, rho, gamma];
-        args.extend([int(s.images()), hw, c, int(s.n), int(self.per_affine), int(self.unbiased), int(rows)]);
-        args.extend([flag(io.accumulate_affine), flag(io.accumulate_rho)]);
+        let args = self.coefficients(io, Some(coefficients), partial, s.images(), rows);
         let block = self.small_block();
         let more = if io.params.is_some() { s.d * s.c.div_ceil(block[0] as usize) } else { 0 };
-        let grid = [up(s.images() + more, 1), 1, 1];
         // The sums of an image are joined for its coefficients, and with parameters once more for their gradients.
         let (times, sums) = if io.params.is_some() { (2, 2 * block_sum_for_all(SMALL)) } else { (1, 0) };
         let joins = 2 * times * (s.c * chunks + self.small_joins());
-        let flops = s.images() * (20 * s.c + joins + sums);
-        self.sink.launch(
-            "coefficients",
-            "adalin_backward_coefficients_rows_f32",
-            grid,
-            block,
-            args,
-            flops,
-        )?;
+        let launch = Launch::new(entry::ADALIN_BACKWARD_COEFFICIENTS_ROWS_F32, args)?
+            .grid([ceil_div(s.images() + more, 1), 1, 1])
+            .block(block)
+            .flops(s.images() * (20 * s.c + joins + sums));
+        self.sink.launch("coefficients", launch);
 
         let rows = self.apply_rows();
-        let args =
-            vec![io.dinp, io.dout, io.inp, coefficients, lines, hw, c, act, int(rows), flag(io.accumulate)];
+        let args = args::AdalinBackwardVectorised {
+            dx: io.dinp,
+            dout: In(io.dout),
+            x: In(io.inp),
+            coefficients: In(coefficients),
+            lines: In(lines),
+            hw,
+            c,
+            act,
+            rows: int(rows),
+        };
         self.pass("apply", "adalin_backward", (s.pixels(), rows, s.images()), args, 5 * s.len())
+    }
+
+    /// Arguments of the kernel that makes the coefficients of `images` images and the gradients of the
+    /// parameters out of the sums of chunks of `rows` pixels.
+    fn coefficients(
+        &self,
+        io: &Backward,
+        coefficients: Option<BufferRef>,
+        partial: BufferRef,
+        images: usize,
+        rows: usize,
+    ) -> args::AdalinBackwardCoefficientsRows {
+        let [hw, c] = self.extents();
+        args::AdalinBackwardCoefficientsRows {
+            coefficients: coefficients.map(Out),
+            dgamma: io.dparams.map(|d| d.gamma),
+            dbeta: io.dparams.map(|d| d.beta),
+            drho: io.dparams.map(|d| d.rho),
+            partial: In(partial),
+            stats: In(io.stats),
+            layer_stats: io.layer_stats.map(In),
+            rho: io.params.map(|p| In(p.rho)),
+            gamma: io.params.map(|p| In(p.gamma)),
+            images: int(images),
+            hw,
+            c,
+            n: int(self.s.n),
+            images_per_affine: int(self.per_affine),
+            unbiased: int(self.unbiased),
+            rows: int(rows),
+        }
     }
 
     // ------------------------------------------------------------ variant 6
@@ -718,93 +819,154 @@ impl<'s, S: Sink> Maker<'s, S> {
         // chunks leave fewer partial sums.
         let spread = (most_chunks / groups).min(pixels.div_ceil(height * 4)).max(least);
         let rows = pixels.div_ceil(if groups == images { spread } else { least });
-        let grid = [up(columns, 1), up(pixels, rows), up(groups, 1)];
+        let grid = [ceil_div(columns, 1), ceil_div(pixels, rows), ceil_div(groups, 1)];
         let block = [width as u32, height as u32, 1];
-        let shared_bytes = (rows * row_bytes) as u32;
-        Some(Split { rows, geometry: Geometry { grid, block, shared_bytes, cooperative: true } })
+        Some(Split { rows, grid, block, shared_bytes: (rows * row_bytes) as u32 })
     }
 
     /// Partial sums, planes of C floats an image, sums of slices, counters of the barriers.
-    fn resident_scratch(&mut self, split: &Split, planes: usize, of_slice: usize) -> Result<[Arg; 4]> {
+    fn resident_scratch(&mut self, split: &Split, planes: usize, of_slice: usize) -> Result<[Scratch; 4]> {
         let s = self.s;
-        let partial = self.floats("partial sums", s.images() * split.geometry.grid[1] as usize * 2 * s.c);
+        let partial = self.floats("partial sums", s.images() * split.grid[1] as usize * 2 * s.c);
         let planes = self.floats("planes", s.images() * planes * s.c);
         let slices = self.floats("slices", s.images() * s.c.div_ceil(SLICE) * of_slice);
-        Ok([partial, planes, slices, self.sink.counters(3 * s.images())?])
+        let counters = self.sink.counters(3 * s.images())?;
+        Ok([partial, planes, slices, counters].map(Scratch))
     }
 
-    fn resident_forward(mut self, io: &Forward) -> Result<Saved> {
+    fn resident_forward(mut self, io: &Forward, out: BufferRef) -> Result<Saved> {
         let Some(split) = self.resident_split(1) else { return self.vectorised_forward(io) };
         let s = self.s;
         let lines = self.floats("lines", s.images() * s.c * 3);
         let [partial, planes, slices, counters] = self.resident_scratch(&split, 4, 3)?;
-        let [stats, layer_stats, rho, gamma, beta] = Self::affine_args(io.stats, io.layer_stats, io.params);
         let [hw, c] = self.extents();
-        let mut args = vec![io.out, io.inp, io.residual, stats, layer_stats, lines, partial, planes, slices];
-        args.extend([counters, rho, gamma, beta, int(s.images()), hw, c, int(s.n), int(self.per_affine)]);
-        args.extend([int(split.rows), int(self.unbiased), Arg::I32(self.act as i32), Arg::F32(EPS)]);
-        let kernel = format!("adalin_resident_forward_{}", self.suffix);
-        self.sink.put("norm", &kernel, split.geometry, args, 7 * s.len())?;
+        let args = args::AdalinResidentForward {
+            out: Out(out),
+            x: In(io.inp),
+            residual: io.residual.map(In),
+            stats: Out(io.stats),
+            layer_stats: io.layer_stats.map(Out),
+            lines: Out(lines),
+            partial,
+            planes,
+            slices,
+            counters,
+            rho: io.params.map(|p| In(p.rho)),
+            gamma: io.params.map(|p| In(p.gamma)),
+            beta: io.params.map(|p| In(p.beta)),
+            images: int(s.images()),
+            hw,
+            c,
+            n: int(s.n),
+            images_per_affine: int(self.per_affine),
+            rows: int(split.rows),
+            unbiased: int(self.unbiased),
+            act: self.act as i32,
+            eps: EPS,
+        };
+        let launch = Launch::new(self.kernel("adalin_resident_forward")?, args)?;
+        self.sink.launch("norm", split.launch(launch, 7 * s.len()));
         Ok(Saved::Lines(lines))
     }
 
-    fn resident_backward(mut self, io: &Backward, lines: Arg) -> Result<()> {
+    fn resident_backward(mut self, io: &Backward, lines: BufferRef) -> Result<()> {
         let Some(split) = self.resident_split(2) else { return self.vectorised_backward(io, lines) };
         let s = self.s;
         let totals = self.floats("totals", s.images() * 2 * s.c);
         let [partial, planes, slices, counters] = self.resident_scratch(&split, 3, 2)?;
-        let [stats, layer_stats, rho, gamma, _] =
-            Self::affine_args(io.stats, io.layer_stats, io.params.map(|p| p.0));
         let [hw, c] = self.extents();
-        let mut args = vec![io.dinp, totals, io.dout, io.inp, stats, layer_stats, lines, partial, planes];
-        args.extend([slices, counters, rho, gamma, int(s.images()), hw, c, int(s.n), int(self.per_affine)]);
-        args.extend([int(split.rows), int(self.unbiased), Arg::I32(self.act as i32), flag(io.accumulate)]);
-        let kernel = format!("adalin_resident_backward_{}", self.suffix);
-        self.sink.put("norm", &kernel, split.geometry, args, 9 * s.len())?;
+        let args = args::AdalinResidentBackward {
+            dx: io.dinp,
+            totals: Out(totals),
+            dout: In(io.dout),
+            x: In(io.inp),
+            stats: In(io.stats),
+            layer_stats: io.layer_stats.map(In),
+            lines: In(lines),
+            partial,
+            planes,
+            slices,
+            counters,
+            rho: io.params.map(|p| In(p.rho)),
+            gamma: io.params.map(|p| In(p.gamma)),
+            images: int(s.images()),
+            hw,
+            c,
+            n: int(s.n),
+            images_per_affine: int(self.per_affine),
+            rows: int(split.rows),
+            unbiased: int(self.unbiased),
+            act: self.act as i32,
+        };
+        let launch = Launch::new(self.kernel("adalin_resident_backward")?, args)?;
+        self.sink.launch("norm", split.launch(launch, 9 * s.len()));
 
         // The parameters' gradients, over all images: one chunk an image, and no coefficients.
-        let Some((_, d)) = io.params else { return Ok(()) };
-        let mut args = vec![Arg::Null, d.gamma, d.beta, d.rho, totals, stats, layer_stats, rho, gamma];
-        args.extend([int(0), hw, c, int(s.n), int(self.per_affine), int(self.unbiased), hw]);
-        args.extend([flag(io.accumulate_affine), flag(io.accumulate_rho)]);
+        if io.params.is_none() {
+            return Ok(());
+        }
+        let args = self.coefficients(io, None, totals, 0, s.pixels());
         let block = self.small_block();
-        let grid = [up(s.d * s.c.div_ceil(block[0] as usize), 1), 1, 1];
-        let kernel = "adalin_backward_coefficients_rows_f32";
-        self.sink.launch("gradients of the parameters", kernel, grid, block, args, 10 * s.images() * s.c)
+        let launch = Launch::new(entry::ADALIN_BACKWARD_COEFFICIENTS_ROWS_F32, args)?
+            .grid([ceil_div(s.d * s.c.div_ceil(block[0] as usize), 1), 1, 1])
+            .block(block)
+            .flops(10 * s.images() * s.c);
+        self.sink.launch("gradients of the parameters", launch);
+        Ok(())
     }
 
     // ------------------------------------------------------------ variants 1 and 2: their parts
 
     /// out = a op b, element by element.
-    fn binary(&mut self, op: Elementary, out: Arg, a: Arg, b: Option<Arg>, accumulate: bool) -> Result<()> {
+    fn binary(&mut self, op: Elementary, out: Write, a: BufferRef, b: Option<BufferRef>) -> Result<()> {
         let n = self.s.len();
-        let args = vec![out, a, b.unwrap_or(Arg::Null), int(n), Arg::I32(op as i32), flag(accumulate)];
-        let kernel = format!("adalin_elementary_binary_{}", self.suffix);
-        let grid = [up(n / self.v, THREADS), 1, 1];
-        self.sink.launch(op.name(), &kernel, grid, [THREADS as u32, 1, 1], args, n)
+        let args = args::AdalinElementaryBinary { out, a: In(a), b: b.map(In), n: int(n), op: op as i32 };
+        let kernel = self.kernel("adalin_elementary_binary")?;
+        self.small_blocks(op.name(), kernel, [ceil_div(n / self.v, THREADS), 1, 1], args, n)
     }
 
     /// The same into a new tensor.
-    fn binary_new(&mut self, op: Elementary, a: Arg, b: Option<Arg>) -> Result<Arg> {
+    fn binary_new(&mut self, op: Elementary, a: BufferRef, b: Option<BufferRef>) -> Result<BufferRef> {
         let out = self.tensor(op.name());
-        self.binary(op, out, a, b, false)?;
+        self.binary(op, Write::Store(out), a, b)?;
         Ok(out)
     }
 
     /// out = a op b, b a value for each channel or image.
-    fn broadcast(&mut self, op: Elementary, out: Arg, a: Option<Arg>, b: Arg, over: Over) -> Result<()> {
+    fn broadcast(
+        &mut self,
+        op: Elementary,
+        out: BufferRef,
+        a: Option<BufferRef>,
+        b: BufferRef,
+        over: Over,
+    ) -> Result<()> {
         let [hw, c] = self.extents();
         let per = match over {
             Over::Channel | Over::Image => 1,
             Over::Affine => self.per_affine,
             Over::Direction => self.s.n,
         };
-        let a = a.unwrap_or(Arg::Null);
-        let args = vec![out, a, b, hw, c, int(per), flag(over == Over::Image), Arg::I32(op as i32)];
+        let args = args::AdalinElementaryBroadcast {
+            out: Out(out),
+            a: a.map(In),
+            b: In(b),
+            hw,
+            c,
+            per: int(per),
+            scalar: i32::from(over == Over::Image),
+            op: op as i32,
+        };
         self.each(op.name(), "adalin_elementary_broadcast", args, self.s.len())
     }
 
-    fn broadcast_new(&mut self, op: Elementary, a: Option<Arg>, b: Arg, over: Over) -> Result<Arg> {
+    fn broadcast_new(
+        &mut self,
+        op: Elementary,
+        a: Option<BufferRef>,
+        b: BufferRef,
+        over: Over,
+    ) -> Result<BufferRef> {
         let out = self.tensor(op.name());
         self.broadcast(op, out, a, b, over)?;
         Ok(out)
@@ -814,22 +976,34 @@ impl<'s, S: Sink> Maker<'s, S> {
     fn small(
         &mut self,
         op: Elementary,
-        out: Arg,
-        a: Arg,
-        b: Option<Arg>,
+        out: Write,
+        a: BufferRef,
+        b: Option<BufferRef>,
         scalar: f64,
         n: usize,
-        accumulate: bool,
     ) -> Result<()> {
-        let b = b.unwrap_or(Arg::Null);
-        let args = vec![out, a, b, Arg::F32(scalar as f32), int(n), Arg::I32(op as i32), flag(accumulate)];
-        let grid = [up(n, THREADS), 1, 1];
-        self.sink.launch(op.name(), "adalin_elementary_small_f32", grid, [THREADS as u32, 1, 1], args, n)
+        let args = args::AdalinElementarySmall {
+            out,
+            a: In(a),
+            b: b.map(In),
+            scalar: scalar as f32,
+            n: int(n),
+            op: op as i32,
+        };
+        let grid = [ceil_div(n, THREADS), 1, 1];
+        self.small_blocks(op.name(), entry::ADALIN_ELEMENTARY_SMALL_F32, grid, args, n)
     }
 
-    fn small_new(&mut self, op: Elementary, a: Arg, b: Option<Arg>, scalar: f64, n: usize) -> Result<Arg> {
+    fn small_new(
+        &mut self,
+        op: Elementary,
+        a: BufferRef,
+        b: Option<BufferRef>,
+        scalar: f64,
+        n: usize,
+    ) -> Result<BufferRef> {
         let out = self.floats(op.name(), n);
-        self.small(op, out, a, b, scalar, n, false)?;
+        self.small(op, Write::Store(out), a, b, scalar, n)?;
         Ok(out)
     }
 
@@ -851,28 +1025,43 @@ impl<'s, S: Sink> Maker<'s, S> {
     fn sum(
         &mut self,
         what: &str,
-        out: Arg,
-        x: Arg,
+        out: Write,
+        x: BufferRef,
         over: Over,
         scale: f64,
-        accumulate: bool,
-        counters: Arg,
+        counters: BufferRef,
     ) -> Result<()> {
         let (groups, pixels, ..) = self.grouping(over);
         let rows = self.rows(pixels, groups, REDUCTION_BLOCKS, 8, 512);
         let partial = self.floats("partial sums", groups * pixels.div_ceil(rows) * self.s.c);
-        let mut args = vec![out, partial, counters, x, int(pixels), int(self.s.c), int(rows)];
-        args.extend([flag(over == Over::Image), Arg::F32(scale as f32), flag(accumulate)]);
+        let args = args::AdalinElementarySum {
+            out,
+            partial: Scratch(partial),
+            counter: Scratch(counters),
+            x: In(x),
+            pixels: int(pixels),
+            c: int(self.s.c),
+            rows: int(rows),
+            layer: i32::from(over == Over::Image),
+            scale: scale as f32,
+        };
         self.pass(what, "adalin_elementary_sum", (pixels, rows, groups), args, self.s.len())
     }
 
-    fn sum_new(&mut self, what: &str, x: Arg, over: Over, scale: f64, counters: Arg) -> Result<Arg> {
+    fn sum_new(
+        &mut self,
+        what: &str,
+        x: BufferRef,
+        over: Over,
+        scale: f64,
+        counters: BufferRef,
+    ) -> Result<BufferRef> {
         let out = self.floats(what, self.grouping(over).3);
-        self.sum(what, out, x, over, scale, false, counters)?;
+        self.sum(what, Write::Store(out), x, over, scale, counters)?;
         Ok(out)
     }
 
-    fn mean(&mut self, x: Arg, over: Over, counters: Arg) -> Result<Arg> {
+    fn mean(&mut self, x: BufferRef, over: Over, counters: BufferRef) -> Result<BufferRef> {
         let count = self.grouping(over).2;
         self.sum_new("mean", x, over, 1.0 / count as f64, counters)
     }
@@ -880,27 +1069,27 @@ impl<'s, S: Sink> Maker<'s, S> {
     /// `a = (x - mean(x)) / sqrt(var(x) + eps)`: six launches.
     fn elementary_standardise(
         &mut self,
-        x: Arg,
-        a: Option<Arg>,
+        x: BufferRef,
+        a: Option<BufferRef>,
         over: Over,
-        counters: Arg,
+        counters: BufferRef,
     ) -> Result<Standardised> {
         let (groups, pixels, _, results) = self.grouping(over);
         let mean = self.mean(x, over, counters)?;
         let rows = self.rows(pixels, groups, REDUCTION_BLOCKS, 8, 512);
         let partial = self.floats("partial moments", groups * pixels.div_ceil(rows) * 2 * self.s.c);
         let variance = self.floats("var", results);
-        let args = vec![
-            variance,
-            partial,
-            counters,
-            x,
-            int(pixels),
-            int(self.s.c),
-            int(rows),
-            flag(over == Over::Image),
-            int(self.unbiased),
-        ];
+        let args = args::AdalinElementaryVariance {
+            out: Out(variance),
+            partial: Scratch(partial),
+            counter: Scratch(counters),
+            x: In(x),
+            pixels: int(pixels),
+            c: int(self.s.c),
+            rows: int(rows),
+            layer: i32::from(over == Over::Image),
+            correction: int(self.unbiased),
+        };
         self.pass("var", "adalin_elementary_variance", (pixels, rows, groups), args, 3 * self.s.len())?;
         let centred = self.broadcast_new(E::Sub, Some(x), mean, over)?;
         let raised = self.small_new(E::Add, variance, None, f64::from(EPS), results)?;
@@ -913,10 +1102,10 @@ impl<'s, S: Sink> Maker<'s, S> {
     /// Instance norm (two launches) or layer norm (three) by the library's kind of kernel.
     fn composed_standardise(
         &mut self,
-        x: Arg,
-        a: Option<Arg>,
+        x: BufferRef,
+        a: Option<BufferRef>,
         over: Over,
-        counters: Arg,
+        counters: BufferRef,
     ) -> Result<Standardised> {
         let s = self.s;
         let [hw, c] = self.extents();
@@ -925,63 +1114,97 @@ impl<'s, S: Sink> Maker<'s, S> {
             spread = self.floats("instance statistics", s.images() * s.c * 2);
             let rows = self.reduction_rows();
             let partial = self.floats("partial moments", s.images() * s.pixels().div_ceil(rows) * 2 * s.c);
-            let args =
-                vec![spread, partial, counters, x, hw, c, int(rows), int(self.unbiased), Arg::F32(EPS)];
+            let args = args::AdalinComposedInstanceStatistics {
+                stats: Out(spread),
+                partial: Scratch(partial),
+                counter: Scratch(counters),
+                x: In(x),
+                hw,
+                c,
+                rows: int(rows),
+                unbiased: int(self.unbiased),
+                eps: EPS,
+            };
             let over = (s.pixels(), rows, s.images());
             self.pass("instance statistics", "adalin_composed_instance_statistics", over, args, 3 * s.len())?;
         } else {
             spread = self.floats("layer statistics", s.images() * 2);
             let (partial, rows) = self.vectorised_statistics(x)?;
-            let args = vec![spread, partial, hw, c, int(rows), int(self.unbiased), Arg::F32(EPS)];
-            let (grid, block) = ([s.images() as u32, 1, 1], [THREADS as u32, 1, 1]);
+            let args = args::AdalinComposedLayerStatistics {
+                stats: Out(spread),
+                partial: In(partial),
+                hw,
+                c,
+                rows: int(rows),
+                unbiased: int(self.unbiased),
+                eps: EPS,
+            };
             let flops = 8 * s.images() * s.c * s.pixels().div_ceil(rows);
-            self.sink.launch(
-                "layer statistics",
-                "adalin_composed_layer_statistics_f32",
-                grid,
-                block,
-                args,
-                flops,
-            )?;
+            let kernel = entry::ADALIN_COMPOSED_LAYER_STATISTICS_F32;
+            self.small_blocks("layer statistics", kernel, [s.images() as u32, 1, 1], args, flops)?;
         }
         let a = a.unwrap_or_else(|| self.tensor("standardised"));
-        let args = vec![a, x, spread, hw, c, flag(over == Over::Image)];
+        let layer = i32::from(over == Over::Image);
+        let args = args::AdalinComposedStandardise { out: Out(a), x: In(x), stats: In(spread), hw, c, layer };
         self.each("standardise", "adalin_composed_standardise", args, 2 * s.len())?;
         Ok(Standardised { centred: x, spread, a })
     }
 
     // ------------------------------------------------------------ variants 1 and 2
 
-    fn standardise(&mut self, x: Arg, a: Option<Arg>, over: Over, counters: Arg) -> Result<Standardised> {
+    fn standardise(
+        &mut self,
+        x: BufferRef,
+        a: Option<BufferRef>,
+        over: Over,
+        counters: BufferRef,
+    ) -> Result<Standardised> {
         match self.variant {
             NormVariant::Composed => self.composed_standardise(x, a, over, counters),
             _ => self.elementary_standardise(x, a, over, counters),
         }
     }
 
-    fn unfused_forward(mut self, io: &Forward) -> Result<Saved> {
+    fn unfused_forward(mut self, io: &Forward, out: BufferRef) -> Result<Saved> {
         let (s, composed) = (self.s, self.variant == NormVariant::Composed);
         let counters = self.sink.counters(s.images())?;
         let rectified = self.act != Activation::None;
-        let added = io.residual != Arg::Null;
-        let normed = if rectified || added { self.tensor("normed") } else { io.out };
+        let added = io.residual.is_some();
+        let normed = if rectified || added { self.tensor("normed") } else { out };
 
-        let mut one_less_rho = Arg::Null;
+        let mut one_less_rho = None;
         let (instance, layer, mix) = if let Some(p) = io.params {
             let instance = self.standardise(io.inp, None, Over::Channel, counters)?;
             let layer = self.standardise(io.inp, None, Over::Image, counters)?;
             let mix = if composed {
                 let mix = self.tensor("blend");
                 let [hw, c] = self.extents();
-                let args = vec![mix, instance.a, layer.a, p.rho, hw, c, int(s.n)];
+                let args = args::AdalinComposedBlend {
+                    out: Out(mix),
+                    a: In(instance.a),
+                    b: In(layer.a),
+                    rho: In(p.rho),
+                    hw,
+                    c,
+                    n: int(s.n),
+                };
                 self.each("blend", "adalin_composed_blend", args, 4 * s.len())?;
-                let args = vec![normed, mix, p.gamma, p.beta, hw, c, int(self.per_affine)];
+                let args = args::AdalinComposedScaleShift {
+                    out: Out(normed),
+                    x: In(mix),
+                    gamma: In(p.gamma),
+                    beta: In(p.beta),
+                    hw,
+                    c,
+                    per: int(self.per_affine),
+                };
                 self.each("scale and shift", "adalin_composed_scale_shift", args, 2 * s.len())?;
                 mix
             } else {
                 let first = self.broadcast_new(E::Mul, Some(instance.a), p.rho, Over::Direction)?;
-                one_less_rho = self.small_new(E::Rsub, p.rho, None, 1.0, s.d * s.c)?;
-                let second = self.broadcast_new(E::Mul, Some(layer.a), one_less_rho, Over::Direction)?;
+                let less = self.small_new(E::Rsub, p.rho, None, 1.0, s.d * s.c)?;
+                one_less_rho = Some(less);
+                let second = self.broadcast_new(E::Mul, Some(layer.a), less, Over::Direction)?;
                 let mix = self.binary_new(E::Add, first, Some(second))?;
                 let scaled = self.broadcast_new(E::Mul, Some(mix), p.gamma, Over::Affine)?;
                 self.broadcast(E::Add, normed, Some(scaled), p.beta, Over::Affine)?;
@@ -996,14 +1219,19 @@ impl<'s, S: Sink> Maker<'s, S> {
         let mut last = normed;
         let mut activated = None;
         if rectified {
-            last = if added { self.tensor("activated") } else { io.out };
+            last = if added { self.tensor("activated") } else { out };
             activated = Some(last);
-            let args = vec![last, normed, int(s.len()), Arg::I32(self.act as i32)];
-            let (grid, block) = ([up(s.len(), THREADS), 1, 1], [THREADS as u32, 1, 1]);
-            self.sink.launch("activation", "activation_forward_f32", grid, block, args, s.len())?;
+            let args = args::ActivationForward {
+                out: Out(last),
+                inp: In(normed),
+                n: int(s.len()),
+                act: self.act as i32,
+            };
+            let grid = [ceil_div(s.len(), THREADS), 1, 1];
+            self.small_blocks("activation", entry::ACTIVATION_FORWARD_F32, grid, args, s.len())?;
         }
         if added {
-            self.binary(E::Add, io.out, last, Some(io.residual), false)?;
+            self.binary(E::Add, Write::Store(out), last, io.residual)?;
         }
         let saved = Unfused { instance, layer, mix, one_less_rho, activated, counters };
         Ok(Saved::Unfused(Box::new(saved)))
@@ -1015,71 +1243,88 @@ impl<'s, S: Sink> Maker<'s, S> {
         let mut dout = io.dout;
         if let Some(activated) = saved.activated {
             dout = self.tensor("before the activation");
-            let args = vec![dout, io.dout, activated, int(s.len()), Arg::I32(self.act as i32)];
-            let (grid, block) = ([up(s.len(), THREADS), 1, 1], [THREADS as u32, 1, 1]);
-            self.sink.launch("activation", "activation_backward_f32", grid, block, args, s.len())?;
+            let args = args::ActivationBackward {
+                dinp: Out(dout),
+                dout: In(io.dout),
+                out: In(activated),
+                n: int(s.len()),
+                act: self.act as i32,
+            };
+            let grid = [ceil_div(s.len(), THREADS), 1, 1];
+            self.small_blocks("activation", entry::ACTIVATION_BACKWARD_F32, grid, args, s.len())?;
         }
-        let composed = self.variant == NormVariant::Composed;
-        let (Some((p, d)), Some(layer)) = (io.params, &saved.layer) else {
-            if composed {
-                let target = (io.dinp, io.accumulate);
-                return self.composed_input_grad(target, dout, &saved.instance, Over::Channel, counters);
+        let (Some(p), Some(d), Some(layer)) = (io.params, io.dparams, &saved.layer) else {
+            if self.variant == NormVariant::Composed {
+                return self.composed_input_grad(io.dinp, dout, &saved.instance, Over::Channel, counters);
             }
             let parts =
                 self.elementary_input_grads(io.inp, dout, &saved.instance, Over::Channel, counters)?;
-            return self.add_up(&parts, io.dinp, io.accumulate);
+            return self.add_up(&parts, io.dinp);
         };
 
         // scale and shift
-        let affine = io.accumulate_affine;
-        self.sum("sum (dbeta)", d.beta, dout, Over::Affine, 1.0, affine, counters)?;
+        self.sum("sum (dbeta)", d.beta, dout, Over::Affine, 1.0, counters)?;
         let product = self.binary_new(E::Mul, dout, Some(saved.mix))?;
-        self.sum("sum (dgamma)", d.gamma, product, Over::Affine, 1.0, affine, counters)?;
+        self.sum("sum (dgamma)", d.gamma, product, Over::Affine, 1.0, counters)?;
         let dmix = self.broadcast_new(E::Mul, Some(dout), p.gamma, Over::Affine)?;
 
-        if composed {
+        // the blend
+        let Some(one_less_rho) = saved.one_less_rho else {
+            let instance = &saved.instance;
             let di = self.broadcast_new(E::Mul, Some(dmix), p.rho, Over::Direction)?;
             let dl = self.broadcast_new(E::MulRsub, Some(dmix), p.rho, Over::Direction)?;
             let (groups, pixels, _, results) = self.grouping(Over::Direction);
             let rows = self.rows(pixels, groups, REDUCTION_BLOCKS, 8, 512);
             let chunks = pixels.div_ceil(rows);
             let partial = self.floats("partial sums", chunks * results);
-            let args = vec![partial, dmix, saved.instance.a, layer.a, int(pixels), int(s.c), int(rows)];
+            let args = args::AdalinComposedBlendDot {
+                partial: Out(partial),
+                g: In(dmix),
+                a: In(instance.a),
+                b: In(layer.a),
+                pixels: int(pixels),
+                c: int(s.c),
+                rows: int(rows),
+            };
             self.pass("dot", "adalin_composed_blend_dot", (pixels, rows, groups), args, 3 * s.len())?;
-            let args = vec![d.rho, partial, int(results), int(chunks), flag(io.accumulate_rho)];
-            let (grid, block) = ([up(results, THREADS), 1, 1], [THREADS as u32, 1, 1]);
-            self.sink.launch("finish (drho)", "reduce_partials_f32", grid, block, args, results * chunks)?;
+            let args = args::ReducePartials {
+                out: d.rho,
+                partial: In(partial),
+                n: int(results),
+                chunks: int(chunks),
+            };
+            let grid = [ceil_div(results, THREADS), 1, 1];
+            let kernel = entry::REDUCE_PARTIALS_F32;
+            self.small_blocks("finish (drho)", kernel, grid, args, results * chunks)?;
             let (ti, tl) = (self.tensor("instance part"), self.tensor("layer part"));
-            self.composed_input_grad((ti, false), di, &saved.instance, Over::Channel, counters)?;
-            self.composed_input_grad((tl, false), dl, layer, Over::Image, counters)?;
-            return self.binary(E::Add, io.dinp, ti, Some(tl), io.accumulate);
-        }
-
-        // the blend
+            self.composed_input_grad(Write::Store(ti), di, instance, Over::Channel, counters)?;
+            self.composed_input_grad(Write::Store(tl), dl, layer, Over::Image, counters)?;
+            return self.binary(E::Add, io.dinp, ti, Some(tl));
+        };
         let rows = s.d * s.c;
         let di = self.broadcast_new(E::Mul, Some(dmix), p.rho, Over::Direction)?;
         let product = self.binary_new(E::Mul, dmix, Some(saved.instance.a))?;
         let rho_i = self.sum_new("sum (drho)", product, Over::Direction, 1.0, counters)?;
-        let dl = self.broadcast_new(E::Mul, Some(dmix), saved.one_less_rho, Over::Direction)?;
+        let dl = self.broadcast_new(E::Mul, Some(dmix), one_less_rho, Over::Direction)?;
         let product = self.binary_new(E::Mul, dmix, Some(layer.a))?;
         let rho_l = self.sum_new("sum (drho)", product, Over::Direction, 1.0, counters)?;
         let minus = self.small_new(E::Neg, rho_l, None, 0.0, rows)?;
-        self.small(E::Add, d.rho, rho_i, Some(minus), 0.0, rows, io.accumulate_rho)?;
+        self.small(E::Add, d.rho, rho_i, Some(minus), 0.0, rows)?;
 
         let mut parts = self.elementary_input_grads(io.inp, di, &saved.instance, Over::Channel, counters)?;
         parts.extend(self.elementary_input_grads(io.inp, dl, layer, Over::Image, counters)?);
-        self.add_up(&parts, io.dinp, io.accumulate)
+        self.add_up(&parts, io.dinp)
     }
 
     /// The three ways from a standardised tensor's gradient back to its input.
     fn elementary_input_grads(
         &mut self,
-        x: Arg,
-        da: Arg,
+        x: BufferRef,
+        da: BufferRef,
         of: &Standardised,
         over: Over,
-        counters: Arg,
-    ) -> Result<Vec<Arg>> {
+        counters: BufferRef,
+    ) -> Result<Vec<BufferRef>> {
         let (.., count, results) = self.grouping(over);
         // a = centred / spread
         let dcentred = self.broadcast_new(E::Div, Some(da), of.spread, over)?;
@@ -1103,40 +1348,62 @@ impl<'s, S: Sink> Maker<'s, S> {
         Ok(vec![dcentred, through_var, through_mean])
     }
 
-    fn add_up(&mut self, parts: &[Arg], out: Arg, accumulate: bool) -> Result<()> {
+    fn add_up(&mut self, parts: &[BufferRef], out: Write) -> Result<()> {
         let mut total = parts[0];
         for &part in &parts[1..parts.len() - 1] {
             total = self.binary_new(E::Add, total, Some(part))?;
         }
-        self.binary(E::Add, out, total, parts.last().copied(), accumulate)
+        self.binary(E::Add, out, total, parts.last().copied())
     }
 
     /// Back through an instance norm (two launches) or a layer norm (three).
     fn composed_input_grad(
         &mut self,
-        (dinp, accumulate): (Arg, bool),
-        da: Arg,
+        dinp: Write,
+        da: BufferRef,
         of: &Standardised,
         over: Over,
-        counters: Arg,
+        counters: BufferRef,
     ) -> Result<()> {
         let (s, rows, image) = (self.s, self.reduction_rows(), over == Over::Image);
         let [hw, c] = self.extents();
         let chunks = s.pixels().div_ceil(rows);
         let partial = self.floats("partial sums", s.images() * chunks * 2 * s.c);
         let sums = self.floats("sums", s.images() * 2 * if image { 1 } else { s.c });
-        let (target, counter) = if image { (Arg::Null, Arg::Null) } else { (sums, counters) };
-        let args = vec![target, partial, counter, da, of.a, hw, c, int(rows)];
+        let args = args::AdalinComposedBackwardSums {
+            sums: (!image).then_some(Out(sums)),
+            partial: Out(partial),
+            counter: (!image).then_some(Scratch(counters)),
+            g: In(da),
+            a: In(of.a),
+            hw,
+            c,
+            rows: int(rows),
+        };
         let passes = (s.pixels(), rows, s.images());
         self.pass("sums", "adalin_composed_backward_sums", passes, args, 3 * s.len())?;
         if image {
-            let args = vec![sums, partial, c, int(chunks)];
-            let (grid, block) = ([s.images() as u32, 1, 1], [THREADS as u32, 1, 1]);
+            let args = args::AdalinComposedLayerSums {
+                sums: Out(sums),
+                partial: In(partial),
+                c,
+                chunks: int(chunks),
+            };
             let flops = 2 * s.images() * chunks * s.c;
-            self.sink.launch("finish", "adalin_composed_layer_sums_f32", grid, block, args, flops)?;
+            let kernel = entry::ADALIN_COMPOSED_LAYER_SUMS_F32;
+            self.small_blocks("finish", kernel, [s.images() as u32, 1, 1], args, flops)?;
         }
-        let args =
-            vec![dinp, da, of.a, of.spread, sums, hw, c, flag(image), int(self.unbiased), flag(accumulate)];
+        let args = args::AdalinComposedBackward {
+            dx: dinp,
+            g: In(da),
+            a: In(of.a),
+            stats: In(of.spread),
+            sums: In(sums),
+            hw,
+            c,
+            layer: i32::from(image),
+            unbiased: int(self.unbiased),
+        };
         self.each("apply", "adalin_composed_backward", args, 5 * s.len())
     }
 }

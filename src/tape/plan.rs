@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{LowerOptions, Place, StateLayout, Tape, Value, lower};
-use crate::device::{Arg, BUFFER_ALIGN, Buffer, Launch, Program, Space};
+use crate::device::{BUFFER_ALIGN, Buffer, Launch, Program, Space};
 use crate::{Error, Result};
 
 /// A program and where the host finds its values.
@@ -65,11 +65,8 @@ pub(crate) fn lay_out(buffers: &mut [Buffer], launches: &mut [Launch], kept: &Ha
     // First and last launch that names each buffer.
     let mut lifetime: Vec<Option<(usize, usize)>> = vec![None; buffers.len()];
     for (i, launch) in launches.iter().enumerate() {
-        for arg in &launch.args {
-            if let Arg::Buffer(r) = arg {
-                let span = lifetime[r.buffer as usize].get_or_insert((i, i));
-                span.1 = i;
-            }
+        for buffer in launch.buffers() {
+            lifetime[buffer as usize].get_or_insert((i, i)).1 = i;
         }
     }
     for &b in kept {

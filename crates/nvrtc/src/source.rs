@@ -1,5 +1,5 @@
 //! What CUDA C++ texts say of their kernels: the headers they include, and where each kernel is
-//! defined, with what comment and parameter names. A kernel may be made by a macro, so this holds
+//! defined, with what comment and parameters. A kernel may be made by a macro, so this holds
 //! a small preprocessor; it ignores conditions and never sees the compiler's own macros.
 
 use std::collections::BTreeMap;
@@ -15,8 +15,17 @@ pub struct Definition {
     /// The comment directly above. Where a macro makes the kernel: that above the function its body
     /// calls first, and that above the macro's first call or above the macro.
     pub doc: String,
-    /// Its parameters' names.
-    pub params: Vec<String>,
+    /// Its parameters.
+    pub params: Vec<Parameter>,
+}
+
+/// A parameter as its source declares it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its name.
+    pub name: String,
+    /// The words and signs of its declaration, macros expanded: `const`, `float`, `*`, `x`.
+    pub tokens: Vec<String>,
 }
 
 /// Those of the headers that a text includes, directly or through others.
@@ -339,15 +348,18 @@ fn split(tokens: &[Token]) -> Vec<&[Token]> {
 /// What a kernel's tokens say.
 struct Signature {
     name: String,
-    params: Vec<String>,
+    params: Vec<Parameter>,
     /// The first name in its body.
     calls: String,
+}
+
+fn is_word(token: &&Token) -> bool {
+    token.text.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
 
 /// Reads the kernel whose `__global__` the tokens start with: its name is the first one with a
 /// parenthesised list after it and a body after that.
 fn signature(tokens: &[Token]) -> Option<Signature> {
-    let is_word = |t: &&Token| t.text.starts_with(|c: char| c.is_alphabetic() || c == '_');
     for i in 0..tokens.len() - 1 {
         if matches!(&tokens[i].text[..], ";" | "{" | "}") {
             return None;
@@ -355,18 +367,23 @@ fn signature(tokens: &[Token]) -> Option<Signature> {
         let Some((list, length)) = group(&tokens[i + 1..]) else { continue };
         let after = &tokens[i + 1 + length..];
         if tokens[i].text.chars().all(is_name) && after.first().is_some_and(|t| t.text == "{") {
-            let param = |param: &[Token]| {
-                let end = param.iter().position(|t| t.text == "[" || t.text == "=").unwrap_or(param.len());
-                param[..end].iter().rfind(is_word).map(|t| t.text.clone())
-            };
             return Some(Signature {
                 name: tokens[i].text.clone(),
-                params: top_level(list).into_iter().filter_map(param).collect(),
+                params: top_level(list).into_iter().filter_map(parameter).collect(),
                 calls: after.iter().find(is_word).map(|t| t.text.clone()).unwrap_or_default(),
             });
         }
     }
     None
+}
+
+/// Reads one declaration of a list of parameters.
+fn parameter(tokens: &[Token]) -> Option<Parameter> {
+    let end = tokens.iter().position(|t| t.text == "[" || t.text == "=").unwrap_or(tokens.len());
+    Some(Parameter {
+        name: tokens[..end].iter().rfind(is_word)?.text.clone(),
+        tokens: tokens.iter().map(|t| t.text.clone()).collect(),
+    })
 }
 
 /// The line on which the declaration starts that a token is part of.
@@ -418,9 +435,13 @@ mod tests {
                     Map<float, 2> m, float y[3] = {}) { half_of(n); }\n\
                     __global__ void later(int n);\n";
         let (name, found) = only(text, &Headers::new());
-        let params = ["x", "n", "m", "y"].map(str::to_owned).to_vec();
         let doc = "Doubles, for (x, n) of any n.\n  In place.".to_owned();
-        assert_eq!((name.as_str(), found), ("twice", Definition { line: 7, doc, params }));
+        assert_eq!((name.as_str(), found.line, found.doc), ("twice", 7, doc));
+        let params: Vec<(&str, String)> =
+            found.params.iter().map(|p| (p.name.as_str(), p.tokens.join(" "))).collect();
+        let declared = ["float * __restrict__ x", "int n", "Map < float , 2 > m", "float y [ 3 ] = { }"];
+        assert_eq!(params.iter().map(|p| &p.1[..]).collect::<Vec<_>>(), declared);
+        assert_eq!(params.iter().map(|p| p.0).collect::<Vec<_>>(), ["x", "n", "m", "y"]);
     }
 
     #[test]
@@ -430,7 +451,11 @@ mod tests {
         let text = "#include \"k.cuh\"\n// Adds one.\ntemplate <class T> __device__ void run(T *x) { *x += 1; }\n\n\
                     // A kernel a type.\nKERNEL(add, float, int n, int m)\nKERNEL(add, half, int k)\n";
         let found = definitions(text, &headers);
-        let of = |name: &str| (found[name].line, found[name].doc.as_str(), found[name].params.join(" "));
+        let of = |name: &str| {
+            let Definition { line, doc, params } = &found[name];
+            let params: Vec<&str> = params.iter().map(|p| &p.name[..]).collect();
+            (*line, doc.as_str(), params.join(" "))
+        };
         assert_eq!(of("add_float"), (6, "Adds one.\nA kernel a type.", "x n m".to_owned()));
         assert_eq!(of("add_half"), (7, "Adds one.\nA kernel a type.", "x k".to_owned()));
         assert_eq!(found.len(), 2);

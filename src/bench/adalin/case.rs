@@ -10,8 +10,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::reference::Outputs;
-use crate::device::{Allocation, Arg, BUFFER_ALIGN, Buffer, BufferRef, Device, Launch, Program, Space};
-use crate::kernels;
+use crate::device::{Allocation, BUFFER_ALIGN, Buffer, BufferRef, Device, Launch, Program, Space};
+use crate::kernels::arg::Write;
 use crate::tape::norm::{self, NormVariant};
 use crate::tape::{Activation, plan};
 use crate::tensor::{DType, Shape};
@@ -147,52 +147,38 @@ impl Case {
         let wide = self.dtype.bytes();
         let tensor = s.len() as u64 * wide;
         let (rows, per) = (s.images() / self.images_per_affine(), s.c as u64 * 4);
-        let mut optional = |name: &'static str, bytes: u64, wanted: bool| {
-            if wanted { b.state(name, bytes) } else { Arg::Null }
-        };
-        let x = optional("x", tensor, true);
-        let dy = optional("dy", tensor, true);
-        let residual = optional("residual", tensor, self.residual);
-        let rho = optional("rho", s.d as u64 * per, affine);
-        let gamma = optional("gamma", rows as u64 * per, affine);
-        let beta = optional("beta", rows as u64 * per, affine);
-        let out = optional("out", self.output_len() as u64 * wide, true);
-        let dx = optional("dx", tensor, true);
-        let drho = optional("drho", s.d as u64 * per, affine);
-        let dgamma = optional("dgamma", rows as u64 * per, affine);
-        let dbeta = optional("dbeta", rows as u64 * per, affine);
-        let stats = optional("stats", s.images() as u64 * per * 2, true);
-        let layer_stats = optional("layer_stats", s.images() as u64 * 8, affine);
-        let params = affine.then_some(norm::Params { rho, gamma, beta });
+        let x = b.state("x", tensor);
+        let dy = b.state("dy", tensor);
+        let residual = self.residual.then(|| b.state("residual", tensor));
+        let params = affine.then(|| norm::Params {
+            rho: b.state("rho", s.d as u64 * per),
+            gamma: b.state("gamma", rows as u64 * per),
+            beta: b.state("beta", rows as u64 * per),
+        });
+        let out = b.state("out", self.output_len() as u64 * wide);
+        let dx = b.state("dx", tensor);
+        let dparams = affine.then(|| norm::ParamGrads {
+            rho: Write::Store(b.state("drho", s.d as u64 * per)),
+            gamma: Write::Store(b.state("dgamma", rows as u64 * per)),
+            beta: Write::Store(b.state("dbeta", rows as u64 * per)),
+        });
+        let stats = b.state("stats", s.images() as u64 * per * 2);
+        let layer_stats = affine.then(|| b.state("layer_stats", s.images() as u64 * 8));
         let layer = norm::Layer {
             shape: s,
             dtype: self.dtype,
             images_per_affine: self.images_per_affine(),
             act: self.act,
         };
-        let padded = self.padded.map(|(pad, up)| norm::Padded { to: out, pad, up });
-        let forward = norm::Forward {
-            out: if padded.is_some() { Arg::Null } else { out },
-            inp: x,
-            params,
-            residual,
-            stats,
-            layer_stats,
-            padded,
+        let out = match self.padded {
+            None => norm::Output::Plain(out),
+            Some((pad, up)) => norm::Output::Padded { to: out, pad, up, plain: None },
         };
+        let forward = norm::Forward { out, inp: x, params, residual, stats, layer_stats };
         let saved = norm::forward(&mut b, &layer, self.variant, &forward)?;
         b.built.split = b.built.launches.len();
-        let backward = norm::Backward {
-            dout: dy,
-            inp: x,
-            dinp: dx,
-            params: params.zip(affine.then_some(norm::Params { rho: drho, gamma: dgamma, beta: dbeta })),
-            stats,
-            layer_stats,
-            accumulate: false,
-            accumulate_affine: false,
-            accumulate_rho: false,
-        };
+        let dinp = Write::Store(dx);
+        let backward = norm::Backward { dout: dy, inp: x, dinp, params, dparams, stats, layer_stats };
         norm::backward(&mut b, &layer, self.variant, &backward, &saved)?;
         b.built.finish()
     }
@@ -308,10 +294,8 @@ impl Built {
 
     fn finish(mut self) -> Result<Self> {
         // What the backward pass reads of the forward pass stays, so that it can run again.
-        let users = |launches: &[Launch]| -> HashSet<u32> {
-            let of = |arg: &Arg| if let Arg::Buffer(r) = arg { Some(r.buffer) } else { None };
-            launches.iter().flat_map(|l| l.args.iter().filter_map(of)).collect()
-        };
+        let users =
+            |launches: &[Launch]| -> HashSet<u32> { launches.iter().flat_map(Launch::buffers).collect() };
         let (before, after) = (users(&self.launches[..self.split]), users(&self.launches[self.split..]));
         let kept = before.intersection(&after).copied().collect();
         self.arena_bytes = plan::lay_out(&mut self.buffers, &mut self.launches, &kept);
@@ -348,15 +332,7 @@ impl Built {
         let mut launches = Vec::with_capacity(repeats * self.launches(part).len());
         for repeat in 0..repeats {
             let first = (repeat % sets * self.buffers.len()) as u32;
-            launches.extend(self.launches(part).iter().cloned().map(|mut launch| {
-                for arg in &mut launch.args {
-                    if let Arg::Buffer(r) = arg {
-                        r.buffer += first;
-                    }
-                }
-                launch.defines.iter_mut().for_each(|b| *b += first);
-                launch
-            }));
+            launches.extend(self.launches(part).iter().cloned().map(|launch| launch.shifted(first)));
         }
         Program {
             name: self.case.describe(),
@@ -491,51 +467,30 @@ struct Builder {
 }
 
 impl Builder {
-    fn buffer(&mut self, name: String, space: Space, offset: u64, bytes: u64) -> Arg {
+    fn buffer(&mut self, name: String, space: Space, offset: u64, bytes: u64) -> BufferRef {
         self.built.buffers.push(Buffer { name, space, offset, bytes });
-        Arg::Buffer(BufferRef { buffer: (self.built.buffers.len() - 1) as u32, offset: 0, bytes })
+        BufferRef { buffer: (self.built.buffers.len() - 1) as u32, offset: 0, bytes }
     }
 
-    fn state(&mut self, name: &'static str, bytes: u64) -> Arg {
+    fn state(&mut self, name: &'static str, bytes: u64) -> BufferRef {
         let offset = self.built.state_bytes;
         self.built.state_bytes = (offset + bytes).next_multiple_of(BUFFER_ALIGN);
-        let arg = self.buffer(name.to_owned(), Space::State, offset, bytes);
-        self.built.named.insert(name, (self.built.buffers.len() - 1) as u32);
-        arg
+        let buffer = self.buffer(name.to_owned(), Space::State, offset, bytes);
+        self.built.named.insert(name, buffer.buffer);
+        buffer
     }
 }
 
 impl norm::Sink for Builder {
-    fn scratch(&mut self, name: &str, bytes: u64) -> Arg {
+    fn scratch(&mut self, name: &str, bytes: u64) -> BufferRef {
         self.buffer(name.to_owned(), Space::Arena, 0, bytes)
     }
 
-    fn counters(&mut self, count: usize) -> Result<Arg> {
+    fn counters(&mut self, count: usize) -> Result<BufferRef> {
         Ok(self.state("counters", count as u64 * 4))
     }
 
-    fn put(
-        &mut self,
-        what: &str,
-        kernel: &str,
-        geometry: norm::Geometry,
-        args: Vec<Arg>,
-        flops: usize,
-    ) -> Result<()> {
-        let norm::Geometry { grid, block, shared_bytes, cooperative } = geometry;
-        let bytes = |arg: &Arg| if let Arg::Buffer(r) = arg { r.bytes } else { 0 };
-        self.built.launches.push(Launch {
-            kernel: kernels::find(kernel)?,
-            grid,
-            block,
-            shared_bytes,
-            min_bytes: args.iter().map(bytes).sum(),
-            args,
-            defines: Vec::new(),
-            label: format!("{what} of {}", self.label),
-            flops: flops as u64,
-            cooperative,
-        });
-        Ok(())
+    fn launch(&mut self, what: &str, launch: Launch) {
+        self.built.launches.push(launch.label(format!("{what} of {}", self.label)));
     }
 }

@@ -23,8 +23,9 @@ pub use counting::count;
 use crate::device::cuda::Cuda;
 use crate::device::emulator::{self, Emulator};
 use crate::device::select::Choice;
-use crate::device::{Arg, Buffer, BufferRef, Device, Launch, Program, Space};
-use crate::kernels;
+use crate::device::{Buffer, BufferRef, Device, Launch, Program, Space};
+use crate::kernels::arg::{In, Out};
+use crate::kernels::{args, entry};
 use crate::tape::{Activation, NormVariant};
 use crate::tensor::{DType, Shape};
 use crate::{Error, Result};
@@ -354,19 +355,12 @@ pub fn copy_ceiling(gpu: &mut Cuda) -> Result<f64> {
     let bytes: u64 = 512 << 20;
     let (count, repeats) = (bytes / 4, 8);
     let buffer = |name: &str, offset| Buffer { name: name.into(), space: Space::State, offset, bytes };
-    let whole = |buffer| Arg::Buffer(BufferRef { buffer, offset: 0, bytes });
-    let launch = Launch {
-        kernel: kernels::find("copy_x4_f32")?,
-        grid: [(count / 4).div_ceil(256) as u32, 1, 1],
-        block: [256, 1, 1],
-        shared_bytes: 0,
-        args: vec![whole(1), whole(0), Arg::I32(count as i32)],
-        defines: Vec::new(),
-        label: "copy".into(),
-        min_bytes: 2 * bytes,
-        flops: 0,
-        cooperative: false,
-    };
+    let whole = |buffer| BufferRef { buffer, offset: 0, bytes };
+    let args = args::CopyX4 { out: Out(whole(1)), inp: In(whole(0)), n: count as i32 };
+    let launch = Launch::new(entry::COPY_X4_F32, args)?
+        .grid([(count / 4).div_ceil(256) as u32, 1, 1])
+        .block([256, 1, 1])
+        .label("copy");
     let program = Program {
         name: "copy".into(),
         buffers: vec![buffer("from", 0), buffer("to", bytes)],

@@ -1,5 +1,44 @@
-//! The kernels, as `build.rs` found them: one table, generated from the PTX's `.entry` signatures.
+//! The kernels, as `build.rs` found them: one table, generated from the PTX's `.entry` signatures, and a
+//! struct for the arguments of each signature, generated from the `.cu` sources.
+//!
+//! A launch is made of a kernel of [`entry`] and the struct that is its type:
+//!
+//! ```
+//! use ugatit::device::Launch;
+//! use ugatit::kernels::{args, arg::{BufferRef, In, Out}, entry};
+//!
+//! let buffer = |buffer| BufferRef { buffer, offset: 0, bytes: 4096 };
+//! let args = args::CopyX4 { out: Out(buffer(1)), inp: In(buffer(0)), n: 1024 };
+//! let launch = Launch::new(entry::COPY_X4_F32, args)?.grid([1, 1, 1]).block([256, 1, 1]);
+//! assert_eq!(launch.min_bytes, 8192);
+//! # Ok::<(), ugatit::Error>(())
+//! ```
+//!
+//! An input where the output belongs does not compile:
+//!
+//! ```compile_fail,E0308
+//! # use ugatit::device::Launch;
+//! # use ugatit::kernels::{args, arg::{BufferRef, In, Out}, entry};
+//! # let buffer = |buffer| BufferRef { buffer, offset: 0, bytes: 4096 };
+//! let args = args::CopyX4 { inp: Out(buffer(1)), out: In(buffer(0)), n: 1024 };
+//! ```
+//!
+//! Nor do another kernel's arguments:
+//!
+//! ```compile_fail,E0308
+//! # use ugatit::device::Launch;
+//! # use ugatit::kernels::{args, arg::{BufferRef, In, Out}, entry};
+//! # let buffer = |buffer| BufferRef { buffer, offset: 0, bytes: 4096 };
+//! # let args = args::CopyX4 { out: Out(buffer(1)), inp: In(buffer(0)), n: 1024 };
+//! Launch::new(entry::ADAM_F32, args);
+//! ```
 
+pub mod arg;
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use self::arg::ArgList;
 use crate::{Error, Result};
 
 /// What one kernel parameter is, as its `.entry` signature says.
@@ -81,8 +120,8 @@ pub struct Kernel {
     pub resources: &'static [Resources],
 }
 
-impl std::fmt::Debug for Kernel {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Kernel({})", self.name)
     }
 }
@@ -90,6 +129,65 @@ impl std::fmt::Debug for Kernel {
 mod generated {
     use super::{Cubin, Kernel, Module, Param, ParamKind, Resources};
     include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+}
+
+include!(concat!(env!("OUT_DIR"), "/args.rs"));
+
+/// The arguments of a kernel by name; a struct of [`args`].
+pub trait Args: Sized {
+    /// The kernels with this signature, as indices into [`all`].
+    const KERNELS: &'static [usize];
+
+    /// The arguments in the order of the parameters.
+    ///
+    /// # Errors
+    /// When gradients that one parameter decides on are neither all stored to nor all added to: its name.
+    fn list(self) -> std::result::Result<ArgList, &'static str>;
+}
+
+/// A kernel that takes the arguments `A`.
+pub struct KernelOf<A> {
+    index: usize,
+    args: PhantomData<fn(A)>,
+}
+
+impl<A> KernelOf<A> {
+    const fn at(index: usize) -> Self {
+        Self { index, args: PhantomData }
+    }
+
+    /// The kernel.
+    pub fn kernel(self) -> &'static Kernel {
+        &all()[self.index]
+    }
+}
+
+impl<A: Args> KernelOf<A> {
+    /// The kernel of that name, for families whose names are put together.
+    ///
+    /// # Errors
+    /// When no kernel that takes these arguments has that name.
+    pub fn named(name: &str) -> Result<Self> {
+        let found = A::KERNELS.iter().find(|&&i| all()[i].name == name);
+        found.map(|&i| Self::at(i)).ok_or_else(|| {
+            let args = std::any::type_name::<A>().rsplit(':').next().unwrap_or_default();
+            Error::new(format!("no kernel named {name} takes {args}"))
+        })
+    }
+}
+
+impl<A> Clone for KernelOf<A> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<A> Copy for KernelOf<A> {}
+
+impl<A> fmt::Debug for KernelOf<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.kernel().fmt(f)
+    }
 }
 
 /// Every kernel, by name.
