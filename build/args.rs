@@ -155,7 +155,15 @@ fn struct_of(name: &str, fields: &[Field], members: &[usize], kernels: &[Kernel]
     writeln!(text, "            let mut list = ArgList::default();").unwrap();
     for field in fields {
         if field.rust.is_empty() {
-            let of: Vec<String> = field.flag_of.iter().map(|name| format!("self.{name}.into()")).collect();
+            let optional = |name: &str| fields.iter().any(|f| f.name == name && f.rust.starts_with("Option"));
+            let of: Vec<String> = field
+                .flag_of
+                .iter()
+                .map(|name| match optional(name) {
+                    true => format!("self.{name}"),
+                    false => format!("Some(self.{name})"),
+                })
+                .collect();
             let (of, name) = (of.join(", "), &field.name);
             writeln!(text, "            list.push_flag(&[{of}]).ok_or({name:?})?;").unwrap();
         } else {
