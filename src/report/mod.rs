@@ -1,7 +1,7 @@
 //! What a person sees of a run: heatmaps, sample grids, the progress line, the table of losses.
 
+pub(crate) mod font;
 mod heatmap;
-mod letters;
 mod losses;
 mod progress;
 mod sample_grid;

@@ -1,7 +1,7 @@
 //! Sample grids: what the networks make of a few images, at a glance.
 
+use super::font::Font;
 use super::heatmap::heatmap;
-use super::letters;
 use crate::data::{Rgb8, from_output};
 use crate::{Error, Result};
 
@@ -58,10 +58,11 @@ pub fn column(column: &Column<'_>, size: usize, heat: (usize, usize)) -> Result<
 /// # Errors
 /// As [`column()`], and if there is no sample at all.
 pub fn sample_grid(halves: &[Half<'_>], size: usize, heat: (usize, usize)) -> Result<Rgb8> {
-    let scale = (size / 96).max(1);
+    let font = Font::label(size);
     let gap = (size / 16).max(2);
-    let label = (5 * letters::ADVANCE + 2) * scale;
-    let top = letters::LINE * scale;
+    // The longest name has five characters.
+    let label = 5 * font.advance() + 2 * gap;
+    let top = font.line();
     let width_of = |half: &Half<'_>| {
         let columns = half.train.len() + half.test.len();
         let gap = if half.train.is_empty() || half.test.is_empty() { 0 } else { gap };
@@ -76,11 +77,11 @@ pub fn sample_grid(halves: &[Half<'_>], size: usize, heat: (usize, usize)) -> Re
     let mut x = 0;
     for half in halves {
         for (row, name) in row_names(half).iter().enumerate() {
-            let lines = name.len() * letters::LINE * scale;
+            let lines = name.len() * font.line();
             let mut y = top + row * size + size.saturating_sub(lines) / 2;
             for line in name {
-                letters::write(&mut grid, line, x + scale, y, scale);
-                y += letters::LINE * scale;
+                font.write(&mut grid, line, x + gap, y, BLACK);
+                y += font.line();
             }
         }
         let mut at = x + label;
@@ -88,8 +89,8 @@ pub fn sample_grid(halves: &[Half<'_>], size: usize, heat: (usize, usize)) -> Re
             if name == "test" && !half.train.is_empty() {
                 at += gap;
             }
-            if name.len() * letters::ADVANCE * scale <= samples.len() * size {
-                letters::write(&mut grid, name, at + scale, scale, scale);
+            if name.len() * font.advance() <= samples.len() * size {
+                font.write(&mut grid, name, at, 0, BLACK);
             }
             for sample in samples {
                 grid.paste(&column(sample, size, heat)?, at, top);
@@ -102,6 +103,7 @@ pub fn sample_grid(halves: &[Half<'_>], size: usize, heat: (usize, usize)) -> Re
 }
 
 const WHITE: [u8; 3] = [255; 3];
+const BLACK: [u8; 3] = [0; 3];
 
 /// The names of the seven rows, each in lines.
 fn row_names(half: &Half<'_>) -> [Vec<String>; 7] {
@@ -170,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sheet_has_all_columns_and_nothing_else_in_colour() {
+    fn a_grid_has_all_columns_and_nothing_else_in_colour() {
         let samples: Vec<_> = (0..5).map(|i| Sample::new(16, 10 * i)).collect();
         let columns: Vec<_> = samples.iter().map(Sample::column).collect();
         let halves = [
@@ -178,19 +180,19 @@ mod tests {
             Half { source: 'B', target: 'A', train: columns[3..4].to_vec(), test: columns[4..].to_vec() },
         ];
         let grid = sample_grid(&halves, 16, (4, 4)).unwrap();
-        // Names are 32 wide and 10 high; gaps 2 between train and test, 4 between directions.
-        assert_eq!((grid.width(), grid.height()), (32 + 50 + 4 + 32 + 34, 10 + 112));
-        let places = [32, 48, 66, 118, 136];
+        // Names are 5 x 8 + 2 x 2 wide and 16 high; gaps 2 between train and test, 4 between directions.
+        assert_eq!((grid.width(), grid.height()), (44 + 50 + 4 + 44 + 34, 16 + 112));
+        let places = [44, 60, 78, 142, 160];
         for (sample, x) in columns.iter().zip(places) {
             let want = column(sample, 16, (4, 4)).unwrap();
             for row in 0..7 {
-                assert_eq!(part(&grid, x, 10 + row * 16, 16), part(&want, 0, row * 16, 16));
+                assert_eq!(part(&grid, x, 16 + row * 16, 16), part(&want, 0, row * 16, 16));
             }
         }
         for y in 0..grid.height() {
             for (x, pixel) in grid.row(y).chunks_exact(3).enumerate() {
-                let covered = y >= 10 && places.iter().any(|p| (*p..p + 16).contains(&x));
-                assert!(covered || pixel == [0; 3] || pixel == [255; 3]);
+                let covered = y >= 16 && places.iter().any(|p| (*p..p + 16).contains(&x));
+                assert!(covered || pixel.iter().all(|&c| c == pixel[0]), "only names, in grey");
             }
         }
     }
@@ -203,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_shapes_and_empty_sheets_are_errors() {
+    fn wrong_shapes_and_empty_grids_are_errors() {
         let sample = Sample::new(16, 1);
         assert!(column(&sample.column(), 16, (4, 5)).is_err());
         assert!(column(&sample.column(), 17, (4, 4)).is_err());
@@ -211,6 +213,6 @@ mod tests {
         assert!(sample_grid(&[half], 16, (4, 4)).is_err());
         assert!(sample_grid(&[], 16, (4, 4)).is_err());
         let half = Half { source: 'A', target: 'B', train: vec![], test: vec![sample.column()] };
-        assert_eq!(sample_grid(&[half], 16, (4, 4)).unwrap().width(), 32 + 16);
+        assert_eq!(sample_grid(&[half], 16, (4, 4)).unwrap().width(), 44 + 16);
     }
 }

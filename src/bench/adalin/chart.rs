@@ -3,10 +3,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_width};
-
 use super::record::{Record, shape_text};
 use crate::data::Rgb8;
+use crate::report::font::Font;
 use crate::report::{save_png, write_whole};
 use crate::{Error, Result};
 
@@ -185,21 +184,10 @@ impl Chart {
                     image.paste(&bar, pixels(*x), pixels(*y));
                 }
                 Mark::Text { x, y, end, bold, text } => {
-                    let weight = if *bold { FontWeight::Bold } else { FontWeight::Regular };
-                    let advance = get_raster_width(weight, LETTER);
-                    let width = text.chars().count() * advance;
-                    let mut x = pixels(*x).saturating_sub(if *end { width } else { 0 });
-                    let y = pixels(*y) + (pixels(LINE) - LETTER.val()) / 2;
-                    for letter in text.chars() {
-                        if let Some(letter) = get_raster(letter, weight, LETTER) {
-                            let ink = |level: &u8| INK.map(|c| 255 - blend(255 - c, *level));
-                            let dots = letter.pixels().iter().flat_map(ink).collect();
-                            if let Ok(dots) = Rgb8::new(letter.width(), letter.height(), dots) {
-                                image.paste(&dots, x, y);
-                            }
-                        }
-                        x += advance;
-                    }
+                    let font = Font::chart(*bold);
+                    let width = text.chars().count() * font.advance();
+                    let x = pixels(*x).saturating_sub(if *end { width } else { 0 });
+                    font.write(&mut image, text, x, pixels(*y) + (pixels(LINE) - font.line()) / 2, INK);
                 }
             }
         }
@@ -218,17 +206,8 @@ impl Chart {
     }
 }
 
-/// Letters in images: Noto Sans Mono (SIL Open Font License), rasterised in the crate, so that no font of the
-/// system is needed.
-const LETTER: RasterHeight = RasterHeight::Size24;
-
 fn pixels(units: f64) -> usize {
     (units * SCALE).round() as usize
-}
-
-/// That share of `darkness`, 255 being all of it.
-fn blend(darkness: u8, level: u8) -> u8 {
-    (u32::from(darkness) * u32::from(level) / 255) as u8
 }
 
 #[cfg(test)]
@@ -281,11 +260,9 @@ mod tests {
     }
 
     #[test]
-    fn every_letter_of_a_chart_can_be_drawn() {
+    fn every_character_of_a_chart_can_be_drawn() {
         for letter in "Microseconds a pass, 0.12 µs (x-bf16_+/&<)".chars() {
-            for weight in [FontWeight::Regular, FontWeight::Bold] {
-                assert!(get_raster(letter, weight, LETTER).is_some(), "{letter:?}");
-            }
+            assert!(Font::chart(false).has(letter) && Font::chart(true).has(letter), "{letter:?}");
         }
     }
 
