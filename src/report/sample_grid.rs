@@ -180,9 +180,9 @@ mod tests {
             Half { source: 'B', target: 'A', train: columns[3..4].to_vec(), test: columns[4..].to_vec() },
         ];
         let grid = sample_grid(&halves, 16, (4, 4)).unwrap();
-        // Names are 5 x 8 + 2 x 2 wide and 16 high; gaps 2 between train and test, 4 between directions.
-        assert_eq!((grid.width(), grid.height()), (44 + 50 + 4 + 44 + 34, 16 + 112));
-        let places = [44, 60, 78, 142, 160];
+        // Names are 5 x 7 + 2 x 2 wide and 16 high; gaps 2 between train and test, 4 between directions.
+        assert_eq!((grid.width(), grid.height()), (39 + 50 + 4 + 39 + 34, 16 + 112));
+        let places = [39, 55, 73, 132, 150];
         for (sample, x) in columns.iter().zip(places) {
             let want = column(sample, 16, (4, 4)).unwrap();
             for row in 0..7 {
@@ -213,6 +213,6 @@ mod tests {
         assert!(sample_grid(&[half], 16, (4, 4)).is_err());
         assert!(sample_grid(&[], 16, (4, 4)).is_err());
         let half = Half { source: 'A', target: 'B', train: vec![], test: vec![sample.column()] };
-        assert_eq!(sample_grid(&[half], 16, (4, 4)).unwrap().width(), 44 + 16);
+        assert_eq!(sample_grid(&[half], 16, (4, 4)).unwrap().width(), 39 + 16);
     }
 }
