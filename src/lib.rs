@@ -8,6 +8,7 @@ pub mod bench;
 pub mod data;
 pub mod device;
 pub mod error;
+pub mod format;
 pub mod kernels;
 pub mod nn;
 pub mod report;

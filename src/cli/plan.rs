@@ -6,9 +6,10 @@ use std::io::{self, BufWriter, Write};
 use clap::Args;
 use serde_json::json;
 use ugatit::device::Launch;
+use ugatit::format::{self, Column, Table};
 use ugatit::nn::Config;
 use ugatit::study::profile::Totals;
-use ugatit::train::run::{Needs, TrainingPlan, in_words};
+use ugatit::train::run::{Needs, TrainingPlan};
 
 use super::args::{NetworkArgs, depth_note};
 use super::end::{End, say};
@@ -101,36 +102,54 @@ fn print_tables(
     all: Totals,
     needs: &Needs,
 ) -> io::Result<()> {
-    writeln!(
-        out,
-        "{:>4}  {:<29} {:<37} {:>15} {:>8} {:>8} {:>8}",
-        "#", "kernel", "for", "grid", "block", "bytes", "FLOPs"
-    )?;
+    let table = Table::new(
+        0,
+        [
+            Column::right("#", 4),
+            Column::left("kernel", 29),
+            Column::left("for", 37).gap(1),
+            Column::right("grid", 15).gap(1),
+            Column::right("block", 8).gap(1),
+            Column::right("bytes", 8).gap(1),
+            Column::right("FLOPs", 8).gap(1),
+        ],
+    );
+    write!(out, "{}", table.head())?;
     for (i, l) in launches.iter().enumerate() {
-        writeln!(
-            out,
-            "{i:>4}  {:<29} {:<37} {:>15} {:>8} {:>8} {:>8}",
+        let row = table.row([
+            i.to_string(),
             cut(l.kernel.name, 29),
             cut(&l.label, 37),
-            extents(l.grid),
-            extents(l.block),
-            short(l.min_bytes),
-            short(l.flops),
-        )?;
+            format::extent(l.grid, "x"),
+            format::extent(l.block, "x"),
+            format::three_figures(l.min_bytes),
+            format::three_figures(l.flops),
+        ]);
+        write!(out, "{row}")?;
     }
-    writeln!(out, "\n{:<44} {:>8} {:>8} {:>6} {:>8} {:>6}", "kernel", "launches", "bytes", "", "FLOPs", "")?;
+    let table = Table::new(
+        0,
+        [
+            Column::left("kernel", 44),
+            Column::right("launches", 8).gap(1),
+            Column::right("bytes", 8).gap(1),
+            Column::right("", 6).gap(1),
+            Column::right("FLOPs", 8).gap(1),
+            Column::right("", 6).gap(1),
+        ],
+    );
+    write!(out, "\n{}", table.head())?;
     let share = |part: u64, whole: u64| format!("{:.1}%", 100.0 * part as f64 / whole.max(1) as f64);
     for (name, t) in kernels.iter().copied().chain([("total", all)]) {
-        writeln!(
-            out,
-            "{:<44} {:>8} {:>8} {:>6} {:>8} {:>6}",
+        let row = table.row([
             cut(name, 44),
-            t.launches,
-            short(t.min_bytes),
+            t.launches.to_string(),
+            format::three_figures(t.min_bytes),
             share(t.min_bytes, all.min_bytes),
-            short(t.flops),
+            format::three_figures(t.flops),
             share(t.flops, all.flops),
-        )?;
+        ]);
+        write!(out, "{row}")?;
     }
     writeln!(out, "\nmemory")?;
     for (name, bytes) in [
@@ -142,32 +161,9 @@ fn print_tables(
         ("activations of a sample grid", needs.sample_grid),
         ("total", needs.total),
     ] {
-        writeln!(out, "{name:<44} {:>12}", in_words(bytes))?;
+        writeln!(out, "{name:<44} {:>12}", format::bytes(bytes))?;
     }
     Ok(())
-}
-
-/// Extents with trailing ones left out: `32x8`.
-fn extents(e: [u32; 3]) -> String {
-    let last = e.iter().rposition(|&x| x != 1).unwrap_or(0);
-    e[..=last].iter().map(u32::to_string).collect::<Vec<_>>().join("x")
-}
-
-/// A number in four letters or so: `999`, `12.3k`, `4.56G`.
-fn short(n: u64) -> String {
-    let mut value = n as f64;
-    for unit in ["", "k", "M", "G", "T"] {
-        if value < 999.5 {
-            return match value {
-                _ if unit.is_empty() => n.to_string(),
-                v if v < 9.995 => format!("{v:.2}{unit}"),
-                v if v < 99.95 => format!("{v:.1}{unit}"),
-                v => format!("{v:.0}{unit}"),
-            };
-        }
-        value /= 1000.0;
-    }
-    format!("{value:.3e}P")
 }
 
 /// The text, or its beginning and its end, so that it fits.
@@ -186,18 +182,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_short() {
-        let shown = [0, 999, 1000, 9_994, 12_345, 999_499, 999_500, 4_560_000_000, u64::MAX].map(short);
-        assert_eq!(shown.join(" "), "0 999 1.00k 9.99k 12.3k 999k 1.00M 4.56G 1.845e4P");
-        assert!(shown.iter().all(|s| s.len() <= 8));
-    }
-
-    #[test]
     fn long_labels_keep_both_ends() {
         assert_eq!(cut("abc", 3), "abc");
         assert_eq!(cut("abcdefgh", 5), "ab…gh");
-        assert_eq!(extents([7, 1, 1]), "7");
-        assert_eq!(extents([7, 1, 2]), "7x1x2");
-        assert_eq!(extents([1, 1, 1]), "1");
     }
 }

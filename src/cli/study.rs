@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ugatit::device::select::Choice;
+use ugatit::format;
 use ugatit::nn::Config;
 use ugatit::study::gpus::{self, Gpu};
 use ugatit::study::own::{self, Argument};
 use ugatit::study::run::{Step, training_step};
-use ugatit::study::{compile, near, pages, profile, sass, table, text};
+use ugatit::study::{compile, near, pages, profile, sass, table};
 use ugatit::tape::Norms;
 use ugatit::{Error, Result};
 
@@ -272,12 +273,12 @@ fn study_user_kernel(args: &StudyArgs, launch: &UserLaunch<'_>, gpu: &'static Gp
     Ok(format!(
         "{}: {} warp instructions, {:.1} of 32 lanes, {}B asked for, {}B moved, {} bank conflicts, {} FLOP\nopen {}\n",
         kernel.name,
-        text::grouped(c.instructions),
+        format::grouped(c.instructions),
         c.lanes as f64 / c.instructions.max(1) as f64,
-        text::bytes(c.requested_bytes()),
-        text::bytes(c.moved_bytes()),
-        text::grouped(c.conflicts),
-        text::grouped(c.flops),
+        format::binary(c.requested_bytes()),
+        format::binary(c.moved_bytes()),
+        format::grouped(c.conflicts),
+        format::grouped(c.flops),
         path.display()
     ))
 }

@@ -17,6 +17,7 @@ use cudarc::driver::sys::{self, CUresult};
 use cudarc::driver::{CudaContext, CudaEvent, CudaGraph, CudaStream, DriverError, result};
 
 use super::{Allocation, Arg, Device, Launch, MemoryInfo, Prepared, Program, Space};
+use crate::format;
 use crate::kernels::{Cubin, Kernel, Module};
 use crate::{Error, Result};
 
@@ -487,13 +488,13 @@ impl Device for Cuda {
                     "out of memory on cuda:{} ({}): {} asked for, {} of {} free",
                     self.ordinal,
                     self.name,
-                    Size(bytes),
-                    Size(at.free),
-                    Size(at.total)
+                    format::bytes(bytes),
+                    format::bytes(at.free),
+                    format::bytes(at.total)
                 ))
                 .hint("a smaller image size, batch or number of channels needs less"));
             }
-            Err(error) => return Err(failed(format!("allocating {}", Size(bytes)))(error)),
+            Err(error) => return Err(failed(format!("allocating {}", format::bytes(bytes)))(error)),
         };
         self.memory.push(Some(Memory { address, bytes }));
         Ok(Allocation(self.memory.len() as u32 - 1))
@@ -514,7 +515,8 @@ impl Device for Cuda {
     }
 
     fn upload(&mut self, to: Allocation, offset: u64, data: &[u8]) -> Result<()> {
-        let uploading = || failed(format!("uploading {} to cuda:{}", Size(data.len() as u64), self.ordinal));
+        let uploading =
+            || failed(format!("uploading {} to cuda:{}", format::bytes(data.len() as u64), self.ordinal));
         let mut address = self.range(to, offset, data.len())?;
         self.bind()?;
         for chunk in data.chunks(STAGING_BYTES) {
@@ -811,20 +813,6 @@ fn median(mut samples: Vec<f64>) -> f64 {
     if samples.len() % 2 == 1 { samples[middle] } else { (samples[middle - 1] + samples[middle]) / 2.0 }
 }
 
-/// A number of bytes, for people.
-struct Size(u64);
-
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            bytes @ ..1024 => write!(f, "{bytes} bytes"),
-            bytes @ ..0x10_0000 => write!(f, "{:.1} KiB", bytes as f64 / 1024.0),
-            bytes @ ..0x4000_0000 => write!(f, "{:.1} MiB", bytes as f64 / 1048576.0),
-            bytes => write!(f, "{:.2} GiB", bytes as f64 / 1073741824.0),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -840,15 +828,6 @@ mod tests {
     fn median_of_even_and_odd() {
         assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
-    }
-
-    #[test]
-    fn sizes_read_well() {
-        let text = |bytes| Size(bytes).to_string();
-        assert_eq!(
-            [text(7), text(2048), text(3 << 20), text(5 << 30)],
-            ["7 bytes", "2.0 KiB", "3.0 MiB", "5.00 GiB"]
-        );
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use crate::format;
+
 /// A line that tells the step, the losses, the speed and the time left.
 ///
 /// On a terminal it is one line that is written over; elsewhere (a file, a pipe) it is a line of
@@ -132,13 +134,13 @@ impl Progress {
             speed =
                 if pace > 1.0 { format!("  {pace:.2} s/it") } else { format!("  {:.1} it/s", 1.0 / pace) };
             if step < self.total {
-                let left = duration((self.total - step) as f64 * pace);
+                let left = format::duration((self.total - step) as f64 * pace);
                 speed = format!("{speed}  {left} left");
             }
         }
         let list = |shown: &[(&str, Option<f64>)]| {
             let known = shown.iter().filter_map(|(name, value)| Some((name, (*value)?)));
-            known.map(|(name, value)| format!("  {name} {}", short(value))).collect::<String>()
+            known.map(|(name, value)| format!("  {name} {}", format::four_figures(value))).collect::<String>()
         };
         let full = [("Discriminator_loss", discriminator), ("Generator_loss", generator)];
         let brief = [("D", discriminator), ("G", generator)];
@@ -180,35 +182,6 @@ impl Shown {
 
 fn terminal_columns() -> usize {
     terminal_size::terminal_size_of(std::io::stderr()).map_or(80, |(width, _)| usize::from(width.0))
-}
-
-/// Four or so digits.
-fn short(value: f64) -> String {
-    match value.abs() {
-        size if size >= 1e6 => format!("{value:.3e}"),
-        size if size >= 100.0 => format!("{value:.1}"),
-        size if size >= 10.0 => format!("{value:.2}"),
-        size if size >= 0.001 || size == 0.0 => format!("{value:.4}"),
-        size if size < 0.001 => format!("{value:.2e}"),
-        // NaN.
-        _ => format!("{value}"),
-    }
-}
-
-/// A time in the two largest units that matter: `42s`, `3m 05s`, `2h 40m`, `7d 03h`.
-pub fn duration(seconds: f64) -> String {
-    // `as` saturates, and takes NaN to 0.
-    let seconds = seconds.round() as u64;
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
-    if days > 0 {
-        format!("{days}d {:02}h", hours % 24)
-    } else if hours > 0 {
-        format!("{hours}h {:02}m", minutes % 60)
-    } else if minutes > 0 {
-        format!("{minutes}m {:02}s", seconds % 60)
-    } else {
-        format!("{seconds}s")
-    }
 }
 
 #[cfg(test)]
@@ -319,14 +292,5 @@ mod tests {
         }
         assert!(sink.take().trim_end().ends_with("  4.0 it/s  6h 34m left"));
         assert!(progress.marks.len() < 70);
-    }
-
-    #[test]
-    fn numbers_and_durations_are_short() {
-        let values = [0.0, 1.0, 99.999, 123.456, 2945.61, 1e9, 1e-5, -0.5, f64::NAN, f64::INFINITY];
-        let shown = "0.0000 1.0000 100.00 123.5 2945.6 1.000e9 1.00e-5 -0.5000 NaN inf";
-        assert_eq!(values.map(short).join(" "), shown);
-        let times = [0.2, 59.7, 185.0, 9600.0, 617_000.0, -3.0, f64::NAN];
-        assert_eq!(times.map(duration).join(", "), "0s, 1m 00s, 3m 05s, 2h 40m, 7d 03h, 0s, 0s");
     }
 }

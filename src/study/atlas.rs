@@ -13,6 +13,7 @@ use super::profile::Totals;
 use super::run::{Record, Step};
 use super::sass::{self, Disassembly};
 use super::{table, text};
+use crate::format;
 use crate::kernels::{self, Kernel};
 use crate::{Error, ErrorKind, Result};
 
@@ -149,13 +150,13 @@ fn atlas(
     let mut big = |value: String, what: &str| {
         _ = write!(body, "<div><b>{value}</b><span>{what}</span></div>");
     };
-    big(text::grouped(totals.launches), "launches");
+    big(format::grouped(totals.launches), "launches");
     big(record.kernels.len().to_string(), "kernels used");
-    big(text::short(c.instructions), "warp instructions");
-    big(format!("{}B", text::bytes(totals.min_bytes)), "least bytes");
-    big(text::times(c.moved_bytes(), totals.min_bytes), "of them moved");
-    big(text::short(totals.flops), "FLOP planned");
-    big(text::times(c.flops, totals.flops), "of them counted");
+    big(format::count(c.instructions), "warp instructions");
+    big(format!("{}B", format::binary(totals.min_bytes)), "least bytes");
+    big(format::ratio(c.moved_bytes(), totals.min_bytes), "of them moved");
+    big(format::count(totals.flops), "FLOP planned");
+    big(format::ratio(c.flops, totals.flops), "of them counted");
     body += "</div><h2>Where the instructions go</h2>";
     let mut used: Vec<&KernelRecord> = record.kernels.iter().collect();
     used.sort_by_key(|k| std::cmp::Reverse(k.counts().instructions));
@@ -166,7 +167,7 @@ fn atlas(
             body,
             "<li><span class=num>{}</span><span class=\"bar heat\" style=\"--v:{:.3}\"><span></span></span>\
              <a href=\"{}.html\">{}</a></li>",
-            text::percent(n, c.instructions),
+            format::percent(n, c.instructions),
             n as f64 / c.instructions.max(1) as f64,
             k.kernel.name,
             k.kernel.name
@@ -198,7 +199,7 @@ fn atlas(
             g.key,
             page::roofline(g, &dots),
             g.name,
-            text::time_ms(predicted)
+            format::milliseconds(predicted)
         );
     }
     body += "</section></div>\n";
@@ -266,16 +267,16 @@ fn ladder_section(ladder: &Ladder, wanted: &[&'static Kernel], gpu: &Gpu) -> Str
             links.join("<br>"),
             variant.record.program.launches.len(),
         );
-        let bytes = text::bytes(c.moved_bytes());
-        out += &cell(0, format!("{bytes}B, {}", text::times(c.moved_bytes(), variant.least_bytes)));
-        out += &cell(1, text::short(c.instructions));
-        out += &cell(2, text::time_ms(values[2]));
+        let bytes = format::binary(c.moved_bytes());
+        out += &cell(0, format!("{bytes}B, {}", format::ratio(c.moved_bytes(), variant.least_bytes)));
+        out += &cell(1, format::count(c.instructions));
+        out += &cell(2, format::milliseconds(values[2]));
         _ = write!(
             out,
             "<td class=n>{}</td><td class=n>{}</td><td class=n>{}</td><td class=n>{}</td></tr>",
-            text::short(c.flops),
-            text::percent(c.ideal_sectors, c.sectors()),
-            text::short(c.conflicts),
+            format::count(c.flops),
+            format::percent(c.ideal_sectors, c.sectors()),
+            format::count(c.conflicts),
             registers.map_or_else(String::new, |r| r.to_string()),
         );
     }
@@ -330,14 +331,14 @@ fn kernels_section(record: &Record, wanted: &[&'static Kernel]) -> String {
         _ = write!(
             out,
             "<td data-v=\"{share}\" style=\"white-space:nowrap\"><span class=\"bar heat\" style=\"--v:{share:.3}\"><span></span></span> {}</td>",
-            dash(text::percent(c.instructions, all.instructions))
+            dash(format::percent(c.instructions, all.instructions))
         );
-        out += &number(c.moved_bytes() as f64, dash(format!("{}B", text::bytes(c.moved_bytes()))));
-        out += &number(c.moved_bytes() as f64 / min.max(1) as f64, dash(text::times(c.moved_bytes(), min)));
-        out += &number(c.flops as f64, dash(text::short(c.flops)));
+        out += &number(c.moved_bytes() as f64, dash(format!("{}B", format::binary(c.moved_bytes()))));
+        out += &number(c.moved_bytes() as f64 / min.max(1) as f64, dash(format::ratio(c.moved_bytes(), min)));
+        out += &number(c.flops as f64, dash(format::count(c.flops)));
         let lanes = c.lanes as f64 / c.instructions.max(1) as f64;
         out += &number(lanes, dash(format!("{lanes:.1}")));
-        out += &number(c.conflicts as f64, dash(text::short(c.conflicts)));
+        out += &number(c.conflicts as f64, dash(format::count(c.conflicts)));
         out += &number(f64::from(registers), registers.to_string());
         out += &number(f64::from(stack), stack.to_string());
         out += &occupancy(80);

@@ -7,6 +7,7 @@ use super::counts::{Counts, KernelRecord};
 use super::gpus::{self, Gpu};
 use super::listing::{self, Kind, Line, Place};
 use super::{occupancy, table, text};
+use crate::format;
 use crate::kernels::Kernel;
 
 const CSS: &str = include_str!("page.css");
@@ -134,14 +135,14 @@ impl Page<'_> {
         let mut big = |value: String, what: &str| {
             _ = write!(out, "<div><b>{value}</b><span>{what}</span></div>");
         };
-        big(text::short(c.instructions), "warp instructions");
+        big(format::count(c.instructions), "warp instructions");
         big(format!("{:.1}", c.lanes as f64 / c.instructions as f64), "of 32 lanes active");
         if min > 0 {
-            big(text::times(moved, min), "of the least bytes");
+            big(format::ratio(moved, min), "of the least bytes");
         }
-        big(text::percent(c.ideal_sectors, c.sectors()), "coalesced");
+        big(format::percent(c.ideal_sectors, c.sectors()), "coalesced");
         if c.shared_accesses > 0 {
-            big(text::times(c.shared_accesses + c.conflicts, c.shared_accesses), "passes a shared access");
+            big(format::ratio(c.shared_accesses + c.conflicts, c.shared_accesses), "passes a shared access");
         }
         out += "</div><table><thead><tr><th></th><th class=n>counted</th><th class=n>least</th><th class=n></th>\
                 <th>what it is</th></tr></thead><tbody>";
@@ -152,57 +153,57 @@ impl Page<'_> {
                  <td class=dim>{what}</td></tr>"
             );
         };
-        let bytes = |n| format!("{}B", text::bytes(n));
+        let bytes = |n| format!("{}B", format::binary(n));
         row(
             "moved, before caches",
             bytes(moved),
             bytes(min),
-            text::times(moved, min),
+            format::ratio(moved, min),
             "32 bytes a sector; caches may serve what exceeds the least",
         );
         row(
             "asked for",
             bytes(c.requested_bytes()),
             bytes(min),
-            text::times(c.requested_bytes(), min),
+            format::ratio(c.requested_bytes(), min),
             "by threads",
         );
         row(
             "sectors",
-            text::short(c.sectors()),
-            text::short(c.ideal_sectors),
-            text::times(c.sectors(), c.ideal_sectors),
+            format::count(c.sectors()),
+            format::count(c.ideal_sectors),
+            format::ratio(c.sectors(), c.ideal_sectors),
             "least: each warp's bytes side by side",
         );
         row(
             "floating-point",
-            format!("{} FLOP", text::short(c.flops)),
-            format!("{} FLOP", text::short(r.flops())),
-            text::times(c.flops, r.flops()),
+            format!("{} FLOP", format::count(c.flops)),
+            format!("{} FLOP", format::count(r.flops())),
+            format::ratio(c.flops, r.flops()),
             "least: as planned from the shapes",
         );
         if c.shared_accesses > 0 {
             row(
                 "shared memory passes",
-                text::short(c.shared_accesses + c.conflicts),
-                text::short(c.shared_accesses),
-                text::times(c.shared_accesses + c.conflicts, c.shared_accesses),
+                format::count(c.shared_accesses + c.conflicts),
+                format::count(c.shared_accesses),
+                format::ratio(c.shared_accesses + c.conflicts, c.shared_accesses),
                 "least: without conflicts; 16 bytes a lane take four",
             );
         }
         if c.matrix > 0 {
             row(
                 "matrix instructions",
-                text::short(c.matrix),
+                format::count(c.matrix),
                 String::new(),
                 String::new(),
                 "mma.sync and wgmma",
             );
         }
-        let divergence = format!("{} of {}", text::short(c.divergent), text::short(c.branches));
+        let divergence = format!("{} of {}", format::count(c.divergent), format::count(c.branches));
         row("divergent branches", divergence, String::new(), String::new(), "the threads of a warp part");
         if c.barriers > 0 {
-            row("barriers", text::short(c.barriers), String::new(), String::new(), "arrivals of warps");
+            row("barriers", format::count(c.barriers), String::new(), String::new(), "arrivals of warps");
         }
         out += "</tbody></table>";
         out += &self.mix();
@@ -223,7 +224,7 @@ impl Page<'_> {
         let mut bar = "<div class=\"mix\" role=\"img\" aria-label=\"instruction mix\">".to_owned();
         let mut legend = "<div class=\"legend\">".to_owned();
         for (i, (class, n)) in sorted.into_iter().enumerate() {
-            let share = text::percent(*n, total);
+            let share = format::percent(*n, total);
             _ = write!(
                 bar,
                 "<span style=\"--v:{n};background:{}\" title=\"{class} {share}\"></span>",
@@ -268,8 +269,8 @@ impl Page<'_> {
                     "<p class=\"note\">Predicted for {}: at least {} in all launches if caches serve every repeated \
                      byte (●, bound by {bound}), {} if none (○). Launch overheads and latencies are not in it.</p>",
                     gpu.name,
-                    text::time_ms(best),
-                    text::time_ms(worst.max(best)),
+                    format::milliseconds(best),
+                    format::milliseconds(worst.max(best)),
                 );
             }
             out += "</div>";
@@ -300,12 +301,12 @@ impl Page<'_> {
                 "<tr><td class=n>{}</td><td>{}</td><td>{}</td><td class=n>{}B</td><td class=n>{}</td>\
                  <td class=n>{waves}</td><td class=n>{}B</td><td class=n>{}</td><td>{}</td></tr>",
                 g.times,
-                text::extent(l.grid),
-                text::extent(l.block),
-                text::bytes(u64::from(shared)),
-                text::grouped(g.blocks()),
-                text::bytes(l.min_bytes),
-                text::percent(g.instructions, all),
+                format::extent(l.grid, " x "),
+                format::extent(l.block, " x "),
+                format::binary(u64::from(shared)),
+                format::grouped(g.blocks()),
+                format::binary(l.min_bytes),
+                format::percent(g.instructions, all),
                 text::escape(&l.label)
             );
         }
@@ -352,9 +353,9 @@ impl Page<'_> {
                  <td class=\"n{}\">{}</td><td><span class=\"bar\" style=\"--v:{:.3}\"><span></span></span> {:.0} %</td>\
                  <td>{}</td></tr>",
                 if built { "" } else { " class=dim" },
-                text::capability(limits.arch),
+                format::capability(limits.arch),
                 r.registers,
-                text::bytes(u64::from(r.shared + dynamic)),
+                format::binary(u64::from(r.shared + dynamic)),
                 bad(spills),
                 bad(r.stack),
                 r.stack,
@@ -374,7 +375,7 @@ impl Page<'_> {
                 _ = write!(
                     out,
                     " SASS {}: {instructions} instructions, <span class={}>{local}</span> of them on local memory.",
-                    text::capability(*arch),
+                    format::capability(*arch),
                     if local > 0 { "bad" } else { "good" }
                 );
             }
@@ -618,7 +619,7 @@ impl Sources {
                 out,
                 "<li><span class=num>{}</span><span class=\"bar heat\" style=\"--v:{:.3}\"><span></span></span>\
                  <a href=\"#s{row}\"><span class=dim>{}:{}</span> {}</a></li>",
-                text::percent(c.instructions, self.total.instructions),
+                format::percent(c.instructions, self.total.instructions),
                 c.instructions as f64 / self.total.instructions as f64,
                 text::escape(&file.name),
                 line + 1,
@@ -645,7 +646,7 @@ impl Sources {
                 <span class=\"grow\"></span><span class=\"seg tabs\" role=\"tablist\">";
         let mut views = vec![("ptx".to_owned(), "PTX".to_owned(), ptx, 'p')];
         for (i, (arch, lines)) in page.sass.iter().enumerate() {
-            let name = format!("SASS {}", text::capability(*arch));
+            let name = format!("SASS {}", format::capability(*arch));
             views.push((format!("sass{arch}"), name, &lines[..], (b'q' + i as u8) as char));
         }
         for (i, (key, name, _, _)) in views.iter().enumerate() {
@@ -703,7 +704,7 @@ impl Sources {
         }
         let share = match self.total.instructions {
             0 => String::new(),
-            all => format!("{} of the warp instructions", text::percent(own, all)),
+            all => format!("{} of the warp instructions", format::percent(own, all)),
         };
         let mut out =
             format!("<h3>{}<small>{share}</small></h3><div class=\"rows\">\n", text::escape(&file.name));
@@ -893,8 +894,8 @@ fn cells(c: &Counts, peaks: &Peaks) -> String {
         let heat = (v as f64 / peak.max(1) as f64).sqrt();
         let shown = match i {
             1 => format!("{:.1}", v as f64 / c.instructions.max(1) as f64),
-            2 => text::bytes(v),
-            _ => text::short(v),
+            2 => format::binary(v),
+            _ => format::count(v),
         };
         _ = write!(out, "<i class=c{i} style=\"--v:{heat:.2}\">{shown}</i>");
     }

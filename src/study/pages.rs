@@ -9,8 +9,9 @@ use super::gpus::Gpu;
 use super::listing::Line;
 use super::page::Page;
 use super::run::{Record, Step, training_step};
-use super::{ladder, text};
+use super::ladder;
 use crate::device::select::Choice;
+use crate::format;
 use crate::kernels::Kernel;
 use crate::{Error, ErrorKind, Result};
 
@@ -72,7 +73,7 @@ pub fn of_user_kernel(
     sass.iter_mut().for_each(|(_, lines)| relative(lines));
     let launch = record.program.launches.first();
     let run = launch.map_or_else(String::new, |l| {
-        format!("one launch of {} blocks of {} threads", text::extent(l.grid), text::extent(l.block))
+        format!("one launch of {} blocks of {} threads", format::extent(l.grid, " x "), format::extent(l.block, " x "))
     });
     let page = Page {
         record: &one,

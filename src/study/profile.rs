@@ -7,8 +7,8 @@ use serde_json::{Value as Json, json};
 
 use super::counts::{Counts, KernelRecord};
 use super::run::{Record, Step};
-use super::text;
 use crate::device::{Launch, Program};
+use crate::format::{self, Column, Table};
 
 /// Sums over a program's launches, as `ugatit plan` prints them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -56,67 +56,76 @@ pub fn table(record: &Record, step: &Step) -> String {
     let width = kernels.iter().map(|k| k.kernel.name.len()).max().unwrap_or(6);
     let time: Option<f64> = record.kernels.iter().map(KernelRecord::milliseconds).sum();
     if let Some(all) = time {
-        _ = writeln!(
-            out,
-            "{:width$}  {:>8}  {:>9}  {:>6}  {:>9}  {:>9}  {:>8}  {:>8}",
-            "kernel", "launches", "time", "share", "least B", "FLOP", "GB/s", "GFLOP/s"
+        let table = Table::new(
+            0,
+            [
+                Column::left("kernel", width),
+                Column::right("launches", 8),
+                Column::right("time", 9),
+                Column::right("share", 6),
+                Column::right("least B", 9),
+                Column::right("FLOP", 9),
+                Column::right("GB/s", 8),
+                Column::right("GFLOP/s", 8),
+            ],
         );
+        out += &table.head();
         for k in kernels {
             let ms = k.milliseconds().unwrap_or(0.0);
-            _ = writeln!(
-                out,
-                "{:width$}  {:>8}  {:>9}  {:>5.1}%  {:>9}  {:>9}  {:>8.0}  {:>8.0}",
-                k.kernel.name,
-                k.launches.len(),
-                text::time_ms(ms),
-                100.0 * ms / all.max(1e-9),
-                text::bytes(k.min_bytes()),
-                text::short(k.flops()),
-                k.min_bytes() as f64 / ms.max(1e-9) / 1e6,
-                k.flops() as f64 / ms.max(1e-9) / 1e6,
-            );
+            out += &table.row([
+                k.kernel.name.to_owned(),
+                k.launches.len().to_string(),
+                format::milliseconds(ms),
+                format!("{:.1}%", 100.0 * ms / all.max(1e-9)),
+                format::binary(k.min_bytes()),
+                format::count(k.flops()),
+                format!("{:.0}", k.min_bytes() as f64 / ms.max(1e-9) / 1e6),
+                format!("{:.0}", k.flops() as f64 / ms.max(1e-9) / 1e6),
+            ]);
         }
         _ = writeln!(
             out,
             "\nMeasured launch by launch with events between them, so the sum of {} is more than a step takes.\n\
              GB/s: of the least bytes.",
-            text::time_ms(all)
+            format::milliseconds(all)
         );
     } else {
         let all = record.counts();
-        _ = writeln!(
-            out,
-            "{:width$}  {:>8}  {:>7}  {:>6}  {:>9}  {:>9}  {:>6}  {:>9}  {:>9}  {:>6}  {:>5}  {:>9}  {:>9}",
-            "kernel",
-            "launches",
-            "instr",
-            "share",
-            "moved B",
-            "least B",
-            "ratio",
-            "FLOP",
-            "planned",
-            "ratio",
-            "lanes",
-            "conflicts",
-            "divergent"
+        let table = Table::new(
+            0,
+            [
+                Column::left("kernel", width),
+                Column::right("launches", 8),
+                Column::right("instr", 7),
+                Column::right("share", 6),
+                Column::right("moved B", 9),
+                Column::right("least B", 9),
+                Column::right("ratio", 6),
+                Column::right("FLOP", 9),
+                Column::right("planned", 9),
+                Column::right("ratio", 6),
+                Column::right("lanes", 5),
+                Column::right("conflicts", 9),
+                Column::right("divergent", 9),
+            ],
         );
+        out += &table.head();
         let mut row = |name: &str, launches: u64, c: &Counts, min: u64, flops: u64| {
-            _ = writeln!(
-                out,
-                "{name:width$}  {launches:>8}  {:>7}  {:>6}  {:>9}  {:>9}  {:>6}  {:>9}  {:>9}  {:>6}  {:>5.1}  {:>9}  {:>9}",
-                text::short(c.instructions),
-                text::percent(c.instructions, all.instructions),
-                text::bytes(c.moved_bytes()),
-                text::bytes(min),
-                text::times(c.moved_bytes(), min),
-                text::short(c.flops),
-                text::short(flops),
-                text::times(c.flops, flops),
-                c.lanes as f64 / c.instructions.max(1) as f64,
-                text::short(c.conflicts),
-                text::percent(c.divergent, c.branches),
-            );
+            out += &table.row([
+                name.to_owned(),
+                launches.to_string(),
+                format::count(c.instructions),
+                format::percent(c.instructions, all.instructions),
+                format::binary(c.moved_bytes()),
+                format::binary(min),
+                format::ratio(c.moved_bytes(), min),
+                format::count(c.flops),
+                format::count(flops),
+                format::ratio(c.flops, flops),
+                format!("{:.1}", c.lanes as f64 / c.instructions.max(1) as f64),
+                format::count(c.conflicts),
+                format::percent(c.divergent, c.branches),
+            ]);
         };
         for k in kernels {
             row(k.kernel.name, k.launches.len() as u64, &k.counts(), k.min_bytes(), k.flops());
@@ -130,8 +139,8 @@ pub fn table(record: &Record, step: &Step) -> String {
         out,
         "\n{} launches, {} bytes at least, {} FLOP planned",
         totals.launches,
-        text::grouped(totals.min_bytes),
-        text::grouped(totals.flops)
+        format::grouped(totals.min_bytes),
+        format::grouped(totals.flops)
     );
     out
 }

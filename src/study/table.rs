@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 
 use super::occupancy::{self, Occupancy};
 use super::text;
+use crate::format::{self, Column, Table};
 use crate::kernels::{Kernel, ParamKind, Resources};
 
 /// The architectures whose occupancy is shown.
@@ -54,32 +55,40 @@ pub fn table(kernels: &[&'static Kernel]) -> String {
     }
     let width = kernels.iter().map(|k| k.name.len()).max().unwrap_or(0).max(6);
     let mut out = String::new();
-    let head = format!(
-        "  {:width$}  {:>5}  {:>7}  {:>9}  {:>6}  {:>6}  {:>5}  {:<18}  {}",
-        "kernel", "line", "threads", "registers", "shared", "spills", "stack", "occupancy 8.0", "9.0"
+    let table = Table::new(
+        2,
+        [
+            Column::left("kernel", width),
+            Column::right("line", 5),
+            Column::right("threads", 7),
+            Column::right("registers", 9),
+            Column::right("shared", 6),
+            Column::right("spills", 6),
+            Column::right("stack", 5),
+            Column::left("occupancy 8.0", 18),
+            Column::left("9.0", 0),
+        ],
     );
     for (file, families) in &files {
-        _ = writeln!(out, "kernels/{file}\n{head}");
+        _ = write!(out, "kernels/{file}\n{}", table.head());
         for variants in families.values() {
             for (i, k) in variants.iter().enumerate() {
-                let occupancies = SHOWN.map(|arch| {
+                let [older, newer] = SHOWN.map(|arch| {
                     occupancy_of(k, arch, k.max_threads, 0).map_or_else(String::new, |o| {
                         format!("{:3.0} % {}", o.fraction * 100.0, o.limit.name())
                     })
                 });
-                _ = writeln!(
-                    out,
-                    "  {:width$}  {:>5}  {:>7}  {:>9}  {:>6}  {:>6}  {:>5}  {:<18}  {}",
-                    k.name,
-                    k.line,
-                    k.max_threads,
+                out += &table.row([
+                    k.name.to_owned(),
+                    k.line.to_string(),
+                    k.max_threads.to_string(),
                     both(k, |r| r.registers),
                     both(k, |r| r.shared),
                     both(k, |r| r.spill_stores + r.spill_loads),
                     both(k, |r| r.stack),
-                    occupancies[0],
-                    occupancies[1],
-                );
+                    older,
+                    newer,
+                ]);
                 let last = i + 1 == variants.len();
                 if last && !k.doc.is_empty() {
                     _ = writeln!(out, "      {}", text::first_sentence(k.doc));
@@ -107,31 +116,36 @@ pub fn details(kernel: &Kernel) -> String {
     for p in kernel.params {
         _ = writeln!(out, "    {:8} {}", kind(p.kind), p.name);
     }
-    _ = writeln!(
-        out,
-        "\n  capability  registers  shared  spills  stack  blocks an SM  occupancy with {} threads",
-        kernel.max_threads
+    let table = Table::new(
+        2,
+        [
+            Column::right("capability", 10),
+            Column::right("registers", 9),
+            Column::right("shared", 6),
+            Column::right("spills", 6),
+            Column::right("stack", 5),
+            Column::right("blocks an SM", 12),
+            Column::left("occupancy", 0),
+        ],
     );
+    _ = writeln!(out, "\n{} with {} threads", table.head().trim_end(), kernel.max_threads);
     for limits in occupancy::ALL {
         let (Some(r), Some(o)) =
             (resources_for(kernel, limits.arch), occupancy_of(kernel, limits.arch, kernel.max_threads, 0))
         else {
             continue;
         };
-        _ = writeln!(
-            out,
-            "  {:>10}  {:>9}  {:>6}  {:>6}  {:>5}  {:>12}  {:3.0} % ({})",
-            text::capability(limits.arch),
-            r.registers,
-            r.shared,
-            r.spill_stores + r.spill_loads,
-            r.stack,
-            o.blocks,
-            o.fraction * 100.0,
-            o.limit.name()
-        );
+        out += &table.row([
+            format::capability(limits.arch),
+            r.registers.to_string(),
+            r.shared.to_string(),
+            (r.spill_stores + r.spill_loads).to_string(),
+            r.stack.to_string(),
+            o.blocks.to_string(),
+            format!("{:3.0} % ({})", o.fraction * 100.0, o.limit.name()),
+        ]);
     }
-    let built: Vec<String> = kernel.resources.iter().map(|r| text::capability(r.arch)).collect();
+    let built: Vec<String> = kernel.resources.iter().map(|r| format::capability(r.arch)).collect();
     _ = writeln!(
         out,
         "\n  Compiled for {}; other rows take the figures of the nearest older one.",
@@ -151,28 +165,25 @@ fn kind(kind: ParamKind) -> String {
 
 /// The kernels for programs.
 pub fn json(kernels: &[&'static Kernel]) -> Json {
-    let one =
-        |k: &&'static Kernel| {
-            let resources: Vec<Json> = k.resources.iter().map(|r| {
-            json!({ "capability": text::capability(r.arch), "registers": r.registers, "shared": r.shared,
+    let one = |k: &&'static Kernel| {
+        let resources: Vec<Json> = k.resources.iter().map(|r| {
+            json!({ "capability": format::capability(r.arch), "registers": r.registers, "shared": r.shared,
                 "spill_stores": r.spill_stores, "spill_loads": r.spill_loads, "stack": r.stack })
         }).collect();
-            let occupancies: Vec<Json> = occupancy::ALL
-                .iter()
-                .filter_map(|l| {
-                    let o = occupancy_of(k, l.arch, k.max_threads, 0)?;
-                    Some(
-                        json!({ "capability": text::capability(l.arch), "blocks": o.blocks, "warps": o.warps,
-                "fraction": o.fraction, "limit": o.limit.name() }),
-                    )
-                })
-                .collect();
-            let params: Vec<Json> =
-                k.params.iter().map(|p| json!({ "name": p.name, "kind": kind(p.kind) })).collect();
-            json!({ "name": k.name, "family": family(k.name), "file": format!("kernels/{}", k.module.file),
+        let occupancies: Vec<Json> = occupancy::ALL
+            .iter()
+            .filter_map(|l| {
+                let o = occupancy_of(k, l.arch, k.max_threads, 0)?;
+                Some(json!({ "capability": format::capability(l.arch), "blocks": o.blocks, "warps": o.warps,
+                "fraction": o.fraction, "limit": o.limit.name() }))
+            })
+            .collect();
+        let params: Vec<Json> =
+            k.params.iter().map(|p| json!({ "name": p.name, "kind": kind(p.kind) })).collect();
+        json!({ "name": k.name, "family": family(k.name), "file": format!("kernels/{}", k.module.file),
             "line": k.line, "computes": text::first_sentence(k.doc), "doc": k.doc, "parameters": params,
             "threads": k.max_threads, "resources": resources, "occupancy": occupancies })
-        };
+    };
     json!({ "kernels": kernels.iter().map(one).collect::<Vec<_>>() })
 }
 

@@ -1,74 +1,6 @@
-//! Numbers and code for people: short figures, HTML escapes, a little colouring of CUDA, PTX and SASS.
+//! Text of pages: first sentences, HTML escapes, a little colouring of CUDA, PTX and SASS.
 
 use std::fmt::Write as _;
-
-/// A count in at most five characters: `987`, `12.3k`, `4.5M`.
-pub fn short(n: u64) -> String {
-    shorten(n as f64, 1000.0, &["", "k", "M", "G", "T", "P"])
-}
-
-/// Bytes in binary units: `512`, `1.5Ki`, `96Mi`.
-pub fn bytes(n: u64) -> String {
-    shorten(n as f64, 1024.0, &["", "Ki", "Mi", "Gi", "Ti", "Pi"])
-}
-
-fn shorten(mut v: f64, base: f64, units: &[&str]) -> String {
-    let mut at = 0;
-    while v >= base * 0.9995 && at + 1 < units.len() {
-        v /= base;
-        at += 1;
-    }
-    if at == 0 || v >= 99.95 { format!("{v:.0}{}", units[at]) } else { format!("{v:.1}{}", units[at]) }
-}
-
-/// A whole number with thin groups of three: `12 345 678`.
-pub fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(' ');
-        }
-        out.push(c);
-    }
-    out
-}
-
-/// How many times: `1.00x`, `12x`; a dash where there is nothing to compare with.
-pub fn times(a: u64, b: u64) -> String {
-    match b {
-        0 => "–".into(),
-        _ if a as f64 / b as f64 >= 9.995 => format!("{:.0}x", a as f64 / b as f64),
-        _ => format!("{:.2}x", a as f64 / b as f64),
-    }
-}
-
-/// A share in percent: `0 %`, `0.3 %`, `42 %`.
-pub fn percent(a: u64, b: u64) -> String {
-    let p = if b == 0 { 0.0 } else { 100.0 * a as f64 / b as f64 };
-    if p == 0.0 || p >= 9.95 { format!("{p:.0} %") } else { format!("{p:.1} %") }
-}
-
-/// Milliseconds as a time that reads well.
-pub fn time_ms(ms: f64) -> String {
-    match ms {
-        _ if ms >= 1000.0 => format!("{:.2} s", ms / 1000.0),
-        _ if ms >= 1.0 => format!("{ms:.2} ms"),
-        _ if ms >= 0.01 => format!("{:.1} µs", ms * 1000.0),
-        _ => format!("{:.2} µs", ms * 1000.0),
-    }
-}
-
-/// Compute capability: 80 is 8.0.
-pub fn capability(arch: u32) -> String {
-    format!("{}.{}", arch / 10, arch % 10)
-}
-
-/// Blocks or threads in as many dimensions as are used: `256`, `32 x 8`.
-pub fn extent(e: [u32; 3]) -> String {
-    let used = (1..=3).rev().find(|&n| e[n - 1] != 1).unwrap_or(1);
-    e[..used].iter().map(u32::to_string).collect::<Vec<_>>().join(" x ")
-}
 
 /// The first sentence of a kernel's comment.
 pub fn first_sentence(doc: &str) -> String {
@@ -242,20 +174,6 @@ pub fn machine(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn figures() {
-        assert_eq!(
-            [short(0), short(999), short(1000), short(12_345), short(4_500_000)],
-            ["0", "999", "1.0k", "12.3k", "4.5M"]
-        );
-        assert_eq!([short(999_999), short(250_000)], ["1.0M", "250k"]);
-        assert_eq!([bytes(512), bytes(1536), bytes(96 << 20)], ["512", "1.5Ki", "96.0Mi"]);
-        assert_eq!([grouped(7), grouped(1234), grouped(12_345_678)], ["7", "1 234", "12 345 678"]);
-        assert_eq!([times(3, 2), times(30, 2), times(1, 0)], ["1.50x", "15x", "–"]);
-        assert_eq!([percent(0, 3), percent(1, 300), percent(1, 2)], ["0 %", "0.3 %", "50 %"]);
-        assert_eq!([extent([256, 1, 1]), extent([3, 1, 2]), extent([1, 1, 1])], ["256", "3 x 1 x 2", "1"]);
-    }
 
     #[test]
     fn sentences() {

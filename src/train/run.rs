@@ -19,8 +19,9 @@ use super::{LOSS_NAMES, Losses, Model, Recording, Trainer, record_sample_grid, r
 use crate::data::{Dataset, Folder, LoaderOptions, Prefetcher, Rgb8, resize_bilinear, to_input};
 use crate::device::select::{self, Choice};
 use crate::error::io_reason;
+use crate::format;
 use crate::nn::Config;
-use crate::report::{Column, Half, LossTable, duration, sample_grid, save_png, write_whole};
+use crate::report::{Column, Half, LossTable, sample_grid, save_png, write_whole};
 use crate::tape::{LowerOptions, Norms, Planned, plan_with};
 use crate::{Error, Result};
 
@@ -393,10 +394,10 @@ impl Session {
         let emulated = which.starts_with("emulator");
         tell(Event::Note(format!(
             "memory: {} of {} free: {} for weights, gradients and moments, {} for activations",
-            in_words(needs.total),
-            in_words(device.memory()?.free),
-            in_words(needs.weights + needs.gradients + needs.moments),
-            in_words(needs.activations + needs.sample_grid),
+            format::bytes(needs.total),
+            format::bytes(device.memory()?.free),
+            format::bytes(needs.weights + needs.gradients + needs.moments),
+            format::bytes(needs.activations + needs.sample_grid),
         )));
         let mut trainer = Trainer::with_options(
             device,
@@ -411,7 +412,7 @@ impl Session {
             tell(Event::Warning(format!(
                 "the emulator will take {} or so for each step; a small network (--light --size 32 --ch 8 \
                  --n-res 2 --n-dis 4) takes less than a second",
-                duration(seconds)
+                format::duration(seconds)
             )));
         }
         let samples = Samples::choose(&data, cfg.img_size);
@@ -627,18 +628,6 @@ fn cannot_write(path: &Path, e: &std::io::Error) -> Error {
     Error::new(format!("cannot write {}: {}", path.display(), io_reason(e)))
 }
 
-/// Bytes in words: `512 B`, `1.50 MiB`.
-pub fn in_words(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    for unit in ["B", "KiB", "MiB", "GiB"] {
-        if value < 1024.0 {
-            return if unit == "B" { format!("{bytes} B") } else { format!("{value:.2} {unit}") };
-        }
-        value /= 1024.0;
-    }
-    format!("{value:.2} TiB")
-}
-
 /// Keeps a second training out of the folder, until the returned handle is closed or the process ends.
 fn lock(folder: &RunFolder) -> Result<Option<File>> {
     // Not every system opens folders, and not every file system has locks: then there is no such guard.
@@ -655,12 +644,6 @@ fn lock(folder: &RunFolder) -> Result<Option<File>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_in_words() {
-        let words = [0, 1023, 1024, 1 << 20, 3 << 29, 5 << 40].map(in_words);
-        assert_eq!(words.join(", "), "0 B, 1023 B, 1.00 KiB, 1.00 MiB, 1.50 GiB, 5.00 TiB");
-    }
 
     #[test]
     fn a_run_s_settings_come_back() {

@@ -11,6 +11,7 @@ use super::step::{
     GOutput, Recording, SampleGridOutputs, StepOutputs, record_sample_grid, record_step, record_translate,
 };
 use crate::device::{Allocation, Device, Prepared, Program, Space};
+use crate::format;
 use crate::nn::Config;
 use crate::tape::{LowerOptions, Planned, StateView, Value, plan, plan_with};
 use crate::{Error, Result};
@@ -39,14 +40,13 @@ pub fn check_memory(device: &dyn Device, model: &Model, programs: &[&Program]) -
     if needed <= free {
         return Ok(());
     }
-    let gib = |b: u64| format!("{:.2} GiB", b as f64 / f64::from(1 << 30));
     Err(Error::new(format!(
         "{} has {} of memory free, but this run needs {} ({} for weights, gradients and moments, {} for activations)",
         device.describe(),
-        gib(free),
-        gib(needed),
-        gib(model.layout.bytes()),
-        gib(arenas),
+        format::bytes(free),
+        format::bytes(needed),
+        format::bytes(model.layout.bytes()),
+        format::bytes(arenas),
     ))
     .hint("try --light, a smaller --size, --ch or --batch-size"))
 }

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Value as Json, json};
 
+use crate::format::{self, Column, Table};
+
 /// One tensor or number against its reference.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Check {
@@ -133,29 +135,41 @@ impl FileReport {
         let mut out = format!("{}: {}, {}\n", self.file, self.kind, self.what);
         let width = self.groups.iter().map(|g| g.name.chars().count()).max().unwrap_or(0).max(5);
         let measures = self.groups.iter().map(|g| g.measure.chars().count()).max().unwrap_or(0).max(7);
-        _ = writeln!(
-            out,
-            "  {:<width$}  {:<measures$}  {:>9}  {:>9}        worst",
-            "group", "measure", "deviation", "tolerance"
+        let table = Table::new(
+            2,
+            [
+                Column::left("group", width),
+                Column::left("measure", measures),
+                Column::right("deviation", 9),
+                Column::right("tolerance", 9),
+                Column::left("", 1).gap(0),
+                Column::left("", 4).gap(1),
+                Column::left("worst", 0),
+            ],
         );
+        out += &table.head();
         for g in &self.groups {
             let worst = g.worst().map_or_else(String::new, |c| match &c.note {
                 Some(note) => format!("{}: {note}", c.name),
                 None if g.checks.len() == 1 && c.deviation.to_bits() == g.deviation.to_bits() => {
                     c.name.clone()
                 }
-                None => format!("{} {} of {}", c.name, number(c.deviation), number(c.tolerance)),
+                None => format!(
+                    "{} {} of {}",
+                    c.name,
+                    format::exponent(c.deviation),
+                    format::exponent(c.tolerance)
+                ),
             });
-            _ = writeln!(
-                out,
-                "  {:<width$}  {:<measures$}  {:>9}  {:>9}{} {:<4}  {worst}",
-                g.name,
-                g.measure,
-                number(g.deviation),
-                number(g.tolerance),
-                if g.raised { '*' } else { ' ' },
-                if g.holds() { "ok" } else { "FAIL" },
-            );
+            out += &table.row([
+                g.name.clone(),
+                g.measure.to_owned(),
+                format::exponent(g.deviation),
+                format::exponent(g.tolerance),
+                if g.raised { "*" } else { "" }.to_owned(),
+                if g.holds() { "ok" } else { "FAIL" }.to_owned(),
+                worst,
+            ]);
         }
         for g in self.groups.iter().filter(|g| verbose || !g.holds()) {
             let mut listed: Vec<&Check> = g.checks.iter().filter(|c| verbose || !c.holds()).collect();
@@ -170,9 +184,9 @@ impl FileReport {
                     Some(note) => note.clone(),
                     None => format!(
                         "{} of {}, at most {} absolute, {} elements",
-                        number(c.deviation),
-                        number(c.tolerance),
-                        number(c.max_abs),
+                        format::exponent(c.deviation),
+                        format::exponent(c.tolerance),
+                        format::exponent(c.max_abs),
                         c.elements
                     ),
                 };
@@ -232,10 +246,6 @@ impl FileReport {
             "seconds": self.seconds, "notes": self.notes, "groups": groups,
         })
     }
-}
-
-fn number(x: f64) -> String {
-    if x == 0.0 { "0".to_owned() } else { format!("{x:.1e}") }
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use crate::device::cuda::Cuda;
 use crate::device::emulator::{self, Emulator};
 use crate::device::select::Choice;
 use crate::device::{Buffer, BufferRef, Device, Launch, Program, Space};
+use crate::format::{Column, Table};
 use crate::kernels::arg::{In, Out};
 use crate::kernels::{args, entry};
 use crate::tape::{Activation, NormVariant};
@@ -378,48 +379,62 @@ pub fn copy_ceiling(gpu: &mut Cuda) -> Result<f64> {
 fn head(out: &mut dyn Write, kind: Kind, shape: Shape, dtype: DType, emulated: bool) -> std::io::Result<()> {
     let [n, h, w, c] = [shape.images(), shape.h, shape.w, shape.c];
     writeln!(out, "\n{kind} {n}x{h}x{w}x{c} {}", dtype_name(dtype))?;
-    if emulated {
-        writeln!(
-            out,
-            "  {:<9} {:<11} {:>8} {:>10} {:>8} {:>9} {:>12} {:>10} {:>10}",
-            "pass",
-            "variant",
-            "launches",
-            "MB moved",
-            "x least",
-            "x, last",
-            "sectors",
-            "instr/val",
-            "conflicts"
-        )
-    } else {
-        writeln!(
-            out,
-            "  {:<9} {:<11} {:<8} {:<7} {:>10} {:>8} {:>8} {:>12} {:>11}",
-            "pass", "variant", "regime", "launch", "us", "GB/s", "% copy", "x elementary", "x composed"
-        )
-    }
+    write!(out, "{}", if emulated { COUNTED.head() } else { TIMED.head() })
 }
 
+/// What the emulator counted; the last column says what else was done, where it is more than the norm.
+const COUNTED: Table<10> = Table::new(
+    2,
+    [
+        Column::left("pass", 9),
+        Column::left("variant", 11).gap(1),
+        Column::right("launches", 8).gap(1),
+        Column::right("MB moved", 10).gap(1),
+        Column::right("x least", 8).gap(1),
+        Column::right("x, last", 9).gap(1),
+        Column::right("sectors", 12).gap(1),
+        Column::right("instr/val", 10).gap(1),
+        Column::right("conflicts", 10).gap(1),
+        Column::left("", 0),
+    ],
+);
+
+/// What a GPU measured; the last column is that of [`COUNTED`].
+const TIMED: Table<10> = Table::new(
+    2,
+    [
+        Column::left("pass", 9),
+        Column::left("variant", 11).gap(1),
+        Column::left("regime", 8).gap(1),
+        Column::left("launch", 7).gap(1),
+        Column::right("us", 10).gap(1),
+        Column::right("GB/s", 8).gap(1),
+        Column::right("% copy", 8).gap(1),
+        Column::right("x elementary", 12).gap(1),
+        Column::right("x composed", 11).gap(1),
+        Column::left("", 0),
+    ],
+);
+
 fn rows(out: &mut dyn Write, records: &[Record]) -> std::io::Result<()> {
+    let more = |r: &Record| if r.work == "norm" { String::new() } else { format!("({})", r.work) };
     for pass in ["forward", "backward"] {
         for r in records.iter().filter(|r| r.pass == pass) {
             if let Some(c) = &r.counts {
                 let (least, values) = (r.least_bytes as f64, r.shape.iter().product::<usize>() as f64);
-                writeln!(
-                    out,
-                    "  {:<9} {:<11} {:>8} {:>10.2} {:>8.3} {:>9.3} {:>12} {:>10.1} {:>10}{}",
-                    r.pass,
-                    r.variant,
-                    c.launches,
-                    c.moved() as f64 / 1e6,
-                    c.moved() as f64 / least,
-                    c.last_launch_bytes as f64 / least,
-                    c.read_sectors + c.written_sectors,
-                    c.warp_instructions as f64 * 32.0 / values,
-                    c.bank_conflicts,
-                    if r.work == "norm" { String::new() } else { format!("  ({})", r.work) },
-                )?;
+                let row = COUNTED.row([
+                    r.pass.clone(),
+                    r.variant.clone(),
+                    c.launches.to_string(),
+                    format!("{:.2}", c.moved() as f64 / 1e6),
+                    format!("{:.3}", c.moved() as f64 / least),
+                    format!("{:.3}", c.last_launch_bytes as f64 / least),
+                    (c.read_sectors + c.written_sectors).to_string(),
+                    format!("{:.1}", c.warp_instructions as f64 * 32.0 / values),
+                    c.bank_conflicts.to_string(),
+                    more(r),
+                ]);
+                write!(out, "{row}")?;
             }
             let Some(t) = &r.time else { continue };
             let against = |variant: &str| -> String {
@@ -436,20 +451,19 @@ fn rows(out: &mut dyn Write, records: &[Record]) -> std::io::Result<()> {
             } else {
                 String::new()
             };
-            writeln!(
-                out,
-                "  {:<9} {:<11} {:<8} {:<7} {:>10.2} {:>8.0} {:>8} {:>12} {:>11}{}",
-                r.pass,
-                r.variant,
-                t.regime,
-                t.mode,
-                t.microseconds,
-                t.gb_per_s,
+            let row = TIMED.row([
+                r.pass.clone(),
+                r.variant.clone(),
+                t.regime.clone(),
+                t.mode.clone(),
+                format!("{:.2}", t.microseconds),
+                format!("{:.0}", t.gb_per_s),
                 share,
                 against("elementary"),
                 against("composed"),
-                if r.work == "norm" { String::new() } else { format!("  ({})", r.work) },
-            )?;
+                more(r),
+            ]);
+            write!(out, "{row}")?;
         }
     }
     Ok(())
