@@ -10,7 +10,7 @@ use ugatit::nn::Config;
 use ugatit::study::gpus::{self, Gpu};
 use ugatit::study::own::{self, Argument};
 use ugatit::study::run::{Step, training_step};
-use ugatit::study::{compile, near, pages, profile, sass, table};
+use ugatit::study::{compile, pages, profile, sass, suggest, table};
 use ugatit::tape::Norms;
 use ugatit::{Error, Result};
 
@@ -200,7 +200,7 @@ fn print_json(json: &serde_json::Value) -> Result<(), End> {
 }
 
 pub(super) fn kernels(args: &KernelsArgs) -> Result<(), End> {
-    let chosen = near::select_all(&args.names).map_err(End::Input)?;
+    let chosen = suggest::select_all(&args.names).map_err(End::Input)?;
     if args.json {
         return print_json(&table::json(&chosen));
     }
@@ -231,7 +231,7 @@ pub(super) fn study(args: &StudyArgs) -> Result<(), End> {
         }
         None => {
             let name = args.name.as_deref().unwrap_or("all");
-            let wanted = if name == "all" { near::select_all(&[]) } else { near::select(name) };
+            let wanted = if name == "all" { suggest::select_all(&[]) } else { suggest::select(name) };
             let wanted = wanted.map_err(End::Input)?;
             let step = args.step.step().map_err(End::Input)?;
             args.step.note();

@@ -288,26 +288,10 @@ fn near_names(path: &Path) -> Vec<String> {
     let allowed = (name.chars().count() / 3).max(1);
     folders_in(searched)
         .into_iter()
-        .filter(|other| distance(&name, &other.to_lowercase()) <= allowed)
+        .filter(|other| strsim::levenshtein(&name, &other.to_lowercase()) <= allowed)
         .take(3)
         .map(|other| parent.join(other).display().to_string())
         .collect()
-}
-
-/// How many letters must be added, removed or changed to make one word of the other.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, &to) in b.iter().enumerate() {
-            let change = diagonal + usize::from(from != to);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// What a search through a folder and its sub-folders found.
@@ -522,12 +506,5 @@ mod tests {
         assert_eq!(samples(20).len(), 9);
         assert!(samples(0).is_empty());
         assert_eq!(found.samples(1)[0].1, noise(20, 17, 101));
-    }
-
-    #[test]
-    fn distances() {
-        for (a, b, want) in [("", "", 0), ("abc", "abc", 0), ("abc", "ac", 1), ("kitten", "sitting", 3)] {
-            assert_eq!((distance(a, b), distance(b, a)), (want, want));
-        }
     }
 }

@@ -6,10 +6,10 @@ use super::atlas::{self, Shown};
 use super::compile::Compiled;
 use super::counts::KernelRecord;
 use super::gpus::Gpu;
+use super::ladder;
 use super::listing::Line;
 use super::page::Page;
 use super::run::{Record, Step, training_step};
-use super::ladder;
 use crate::device::select::Choice;
 use crate::format;
 use crate::kernels::Kernel;
@@ -73,7 +73,11 @@ pub fn of_user_kernel(
     sass.iter_mut().for_each(|(_, lines)| relative(lines));
     let launch = record.program.launches.first();
     let run = launch.map_or_else(String::new, |l| {
-        format!("one launch of {} blocks of {} threads", format::extent(l.grid, " x "), format::extent(l.block, " x "))
+        format!(
+            "one launch of {} blocks of {} threads",
+            format::extent(l.grid, " x "),
+            format::extent(l.block, " x ")
+        )
     });
     let page = Page {
         record: &one,

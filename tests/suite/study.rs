@@ -10,7 +10,7 @@ use ugatit::nn::Config;
 use ugatit::study::counts::Counts;
 use ugatit::study::profile::{self, Totals};
 use ugatit::study::run::{Record, Step, training_step};
-use ugatit::study::{atlas, gpus, near, own};
+use ugatit::study::{atlas, gpus, own, suggest};
 use ugatit::tape::Norms;
 use ugatit::train::{Model, Recording, record_step};
 
@@ -94,11 +94,11 @@ fn assert_self_contained(page: &str, name: &str) {
 
 #[test]
 fn unknown_kernels_list_their_neighbours() {
-    let error = near::find("adalin_foward_f32").unwrap_err();
+    let error = suggest::find("adalin_foward_f32").unwrap_err();
     assert!(error.hint_text().unwrap().contains("adalin_forward_f32"), "{error}");
-    let error = near::select("conv_backwards_f32").unwrap_err();
+    let error = suggest::select("conv_backwards_f32").unwrap_err();
     assert_eq!(error.message(), "no kernel is named conv_backwards_f32");
-    assert!(kernels::all().iter().all(|k| near::find(k.name).is_ok()));
+    assert!(kernels::all().iter().all(|k| suggest::find(k.name).is_ok()));
 }
 
 const USERS: &str = r#"

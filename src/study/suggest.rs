@@ -1,29 +1,9 @@
 //! Finding a kernel by name, and what was probably meant where there is none.
 
+use strsim::osa_distance;
+
 use crate::kernels::{self, Kernel};
 use crate::{Error, Result};
-
-/// Insertions, deletions, replacements and swaps of neighbours that turn one text into the other.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
-    for i in 0..=a.len() {
-        for j in 0..=b.len() {
-            rows[i][j] = if i == 0 || j == 0 {
-                i + j
-            } else {
-                let swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
-                let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-                let mut best = replaced.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
-                if swapped {
-                    best = best.min(rows[i - 2][j - 2] + 1);
-                }
-                best
-            };
-        }
-    }
-    rows[a.len()][b.len()]
-}
 
 /// The names of `all` most like `name`, at most five: those it is a part of, then by edit distance of their
 /// beginnings, as long as half of it at least is right.
@@ -34,8 +14,8 @@ pub fn matches<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> Vec<&'a st
         let lower = other.to_lowercase();
         // Of a family, such as `conv_forward`, the beginning counts.
         let ends = lower.match_indices('_').map(|(at, _)| at).chain([lower.len()]);
-        let d = ends.map(|end| distance(&name, &lower[..end])).min().unwrap_or(0);
-        (inside || d <= name.len().max(2) / 2).then_some((!inside, d, distance(&name, &lower), other))
+        let d = ends.map(|end| osa_distance(&name, &lower[..end])).min().unwrap_or(0);
+        (inside || d <= name.len().max(2) / 2).then_some((!inside, d, osa_distance(&name, &lower), other))
     };
     let mut found: Vec<_> = all.filter_map(score).collect();
     found.sort();
@@ -95,14 +75,6 @@ pub fn select_all(names: &[String]) -> Result<Vec<&'static Kernel>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn distances() {
-        assert_eq!(distance("adam", "adam"), 0);
-        assert_eq!(distance("", "adam"), 4);
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(distance("adma_f32", "adam_f32"), 1);
-    }
 
     #[test]
     fn near_names_are_listed() {
