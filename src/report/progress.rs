@@ -4,24 +4,30 @@ use std::collections::VecDeque;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
 use crate::format;
 
-/// A line that tells the step, the losses, the speed and the time left.
+/// A line with the step, the losses, the speed and the time left.
 ///
-/// On a terminal it is one line that is written over; elsewhere (a file, a pipe) it is a line of
+/// On a terminal it is one line that is redrawn in place; elsewhere (a file, a pipe) it is a line of
 /// its own at the first and the last step and every few seconds.
 pub struct Progress {
-    out: Box<dyn Write + Send>,
-    /// Columns of the terminal now; none where lines are not written over.
-    columns: Option<fn() -> usize>,
+    output: Output,
     interval: Duration,
     total: u64,
     /// Times and steps of the last half minute, the oldest first.
     marks: VecDeque<(Instant, u64)>,
     drawn: Option<Instant>,
-    /// Letters of the line that can be written over.
-    open: usize,
     losses: Shown,
+}
+
+/// Where the line goes.
+enum Output {
+    /// A terminal: one line that is redrawn, of so many columns now.
+    Terminal { bar: ProgressBar, columns: fn() -> usize },
+    /// A file or a pipe: line after line.
+    Plain(Box<dyn Write + Send>),
 }
 
 /// The losses that fit in a line.
@@ -38,29 +44,24 @@ const WINDOW: Duration = Duration::from_secs(30);
 
 impl Progress {
     /// Reports on standard error about a run of `total` steps of which `done` are done already.
-    /// Where lines cannot be written over there is one every `interval`.
+    /// Where standard error is no terminal there is a line every `interval`.
     pub fn stderr(done: u64, total: u64, interval: Duration) -> Self {
         let stderr = std::io::stderr();
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let columns: Option<fn() -> usize> =
-            if stderr.is_terminal() && !dumb { Some(terminal_columns) } else { None };
-        let interval = if columns.is_some() { Duration::from_millis(100) } else { interval };
-        Self::new(Box::new(stderr), columns, interval, done, total, Instant::now())
+        if stderr.is_terminal() && !dumb {
+            let output = Output::terminal(ProgressDrawTarget::stderr(), terminal_columns);
+            Self::new(output, Duration::from_millis(100), done, total, Instant::now())
+        } else {
+            Self::new(Output::Plain(Box::new(stderr)), interval, done, total, Instant::now())
+        }
     }
 
-    fn new(
-        out: Box<dyn Write + Send>,
-        columns: Option<fn() -> usize>,
-        interval: Duration,
-        done: u64,
-        total: u64,
-        now: Instant,
-    ) -> Self {
+    fn new(output: Output, interval: Duration, done: u64, total: u64, now: Instant) -> Self {
         let marks = VecDeque::from([(now, done)]);
-        Self { out, columns, interval, total, marks, drawn: None, open: 0, losses: Shown::default() }
+        Self { output, interval, total, marks, drawn: None, losses: Shown::default() }
     }
 
-    /// Tells that `step` is done, with its losses, if they are known, by their official names.
+    /// Reports that `step` is done, with its losses, if they are known, by their official names.
     ///
     /// Shown are `Discriminator_loss`, `Generator_loss` and, each as the mean of A and B, the cycle
     /// (`G_recon_loss`) and identity (`G_identity_loss`) losses, not weighted. Without losses those of
@@ -84,37 +85,31 @@ impl Progress {
         }
         self.drawn = Some(now);
         let pace = self.pace(now, step);
-        match self.columns {
-            Some(columns) => {
-                let line = self.line(step, pace, columns().saturating_sub(1));
-                let blank = self.open.saturating_sub(line.len());
-                self.put(&format!("\r{line}{:blank$}", ""));
-                self.open = line.len();
-            }
-            None => {
-                let line = self.line(step, pace, usize::MAX);
-                self.put(&format!("{line}\n"));
-            }
+        let columns = match &self.output {
+            Output::Terminal { columns, .. } => columns().saturating_sub(1),
+            Output::Plain(_) => usize::MAX,
+        };
+        let line = self.line(step, pace, columns);
+        match &mut self.output {
+            Output::Terminal { bar, .. } => bar.set_message(line),
+            Output::Plain(out) => put(out, &line),
         }
     }
 
-    /// Writes a line of its own, above the one that is written over.
+    /// Writes a line of its own, above the one that is redrawn.
     pub fn message(&mut self, text: &str) {
-        let blank = self.open.saturating_sub(text.len());
-        let start = if self.open > 0 { "\r" } else { "" };
-        self.put(&format!("{start}{text}{:blank$}\n", ""));
-        self.open = 0;
-        // On a terminal the line should be back at once.
-        if self.columns.is_some() {
-            self.drawn = None;
+        match &mut self.output {
+            Output::Terminal { bar, .. } => bar.println(text),
+            Output::Plain(out) => put(out, text),
         }
     }
 
-    /// Ends the line that is written over. Dropping does it too.
+    /// Leaves the line as it is. Dropping does it too.
     pub fn finish(&mut self) {
-        if self.open > 0 {
-            self.put("\n");
-            self.open = 0;
+        if let Output::Terminal { bar, .. } = &self.output
+            && !bar.is_finished()
+        {
+            bar.abandon();
         }
     }
 
@@ -156,11 +151,18 @@ impl Progress {
             None => step_of.chars().take(columns).collect(),
         }
     }
+}
 
-    fn put(&mut self, text: &str) {
-        // Whoever closed standard error does not want to know; the run goes on.
-        let _ = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
+impl Output {
+    fn terminal(target: ProgressDrawTarget, columns: fn() -> usize) -> Self {
+        let style = ProgressStyle::with_template("{msg}").expect("a valid template");
+        Self::Terminal { bar: ProgressBar::with_draw_target(None, target).with_style(style), columns }
     }
+}
+
+fn put(out: &mut dyn Write, line: &str) {
+    // Whoever closed standard error does not want the line; the run goes on.
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
 impl Drop for Progress {
@@ -187,6 +189,8 @@ fn terminal_columns() -> usize {
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
+
+    use indicatif::InMemoryTerm;
 
     use super::*;
 
@@ -220,11 +224,10 @@ mod tests {
     ];
     const LOSSES: [f64; 6] = [7.98765, 2945.61, 0.25, 0.75, 0.3, 0.1];
 
-    fn start(columns: Option<fn() -> usize>, done: u64, total: u64) -> (Progress, Sink, Instant) {
+    fn plain(done: u64, total: u64) -> (Progress, Sink, Instant) {
         let (sink, now) = (Sink::default(), Instant::now());
-        let interval = Duration::from_secs(10);
-        let out = Box::new(sink.clone());
-        (Progress::new(out, columns, interval, done, total, now), sink, now)
+        let output = Output::Plain(Box::new(sink.clone()));
+        (Progress::new(output, Duration::from_secs(10), done, total, now), sink, now)
     }
 
     fn seconds(n: f64) -> Duration {
@@ -233,7 +236,7 @@ mod tests {
 
     #[test]
     fn plain_lines_come_at_the_ends_and_every_interval() {
-        let (mut progress, sink, t) = start(None, 0, 100);
+        let (mut progress, sink, t) = plain(0, 100);
         for step in 1..=100 {
             progress.step_at(t + seconds(step as f64 / 2.0), step, &NAMES, &LOSSES);
         }
@@ -254,25 +257,27 @@ mod tests {
 
     #[test]
     fn a_terminal_has_one_line_that_fits() {
-        let (mut progress, sink, t) = start(Some(|| 60), 0, 100);
+        let term = InMemoryTerm::new(10, 60);
+        let target = ProgressDrawTarget::term_like(Box::new(term.clone()));
+        let (output, t) = (Output::terminal(target, || 60), Instant::now());
+        let mut progress = Progress::new(output, Duration::from_secs(10), 0, 100, t);
         progress.step_at(t + seconds(2.0), 1, &NAMES, &LOSSES);
-        assert_eq!(sink.take(), "\rstep 1/100  D 7.9877  G 2945.6  2.00 s/it  3m 18s left");
+        let first = "step 1/100  D 7.9877  G 2945.6  2.00 s/it  3m 18s left";
+        assert_eq!(term.contents(), first);
         progress.step_at(t + seconds(4.0), 2, &NAMES, &LOSSES);
-        assert_eq!(sink.take(), "");
+        assert_eq!(term.contents(), first, "not due yet");
         progress.message("saved");
-        assert_eq!(sink.take(), format!("\rsaved{}\n", " ".repeat(49)));
-        progress.step_at(t + seconds(6.0), 3, &[], &[]);
-        assert_eq!(sink.take(), "\rstep 3/100  D 7.9877  G 2945.6  2.00 s/it  3m 14s left");
+        assert_eq!(term.contents(), format!("saved\n{first}"));
+        // indicatif redraws at most so many times a second, and always at the end.
+        std::thread::sleep(Duration::from_millis(200));
         progress.step_at(t + seconds(200.0), 100, &[], &[]);
-        let line = "step 100/100  D 7.9877  G 2945.6  2.00 s/it";
-        assert_eq!(sink.take(), format!("\r{line}{}", " ".repeat(11)));
         drop(progress);
-        assert_eq!(sink.take(), "\n");
+        assert_eq!(term.contents(), "saved\nstep 100/100  D 7.9877  G 2945.6  2.00 s/it");
     }
 
     #[test]
     fn lines_get_shorter_with_the_terminal() {
-        let (mut progress, ..) = start(None, 0, 1000);
+        let (mut progress, ..) = plain(0, 1000);
         progress.losses.update(&NAMES, &LOSSES);
         for columns in 0..130 {
             let line = progress.line(7, Some(1.5), columns);
@@ -284,7 +289,7 @@ mod tests {
 
     #[test]
     fn speed_forgets_the_distant_past_and_what_a_run_did_before() {
-        let (mut progress, sink, t) = start(None, 5000, 100_000);
+        let (mut progress, sink, t) = plain(5000, 100_000);
         progress.step_at(t + seconds(60.0), 5001, &[], &[]);
         assert_eq!(sink.take(), "step 5001/100000  60.00 s/it  65d 23h left\n");
         for i in 1..=400 {
