@@ -1,20 +1,19 @@
 //! Forward and backward of every variant under criterion. With a GPU it is device time by events; without one
 //! the emulator runs a small shape, and what is measured is the emulator's own time, named so.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use ugatit::bench::adalin::case::{Case, Inputs, Kind, Part};
 use ugatit::bench::adalin::graph_time;
-use ugatit::device::Device;
 use ugatit::device::cuda::Cuda;
 use ugatit::device::emulator::{Emulator, Options};
+use ugatit::device::executable::{DeviceHandle, Executable};
 use ugatit::tape::NormVariant;
 use ugatit::tensor::{DType, Shape};
 
 fn norms(c: &mut Criterion) {
-    let mut gpu = Cuda::open(0).ok();
+    let gpu = Cuda::open(0).ok().map(DeviceHandle::new);
     let shape = if gpu.is_some() { Shape::new(1, 1, 64, 64, 256) } else { Shape::new(1, 1, 16, 16, 64) };
     let what = if gpu.is_some() { "adalin" } else { "adalin (emulator's own time, not a GPU's)" };
     let mut group = c.benchmark_group(what);
@@ -23,10 +22,13 @@ fn norms(c: &mut Criterion) {
         for (name, part) in [("forward", Part::Forward), ("backward", Part::Backward)] {
             let case = Case::new(Kind::AdaLin, variant, DType::F32, shape);
             let built = case.build().expect("a valid case");
-            if gpu.as_mut().is_some_and(|gpu| gpu.holds(&built.program(Part::Both, 1, 1)).is_err()) {
+            if gpu
+                .as_ref()
+                .is_some_and(|gpu| gpu.lock().check_launches(&built.program(Part::Both, 1, 1)).is_err())
+            {
                 continue; // a GPU with too few multiprocessors for the resident variant
             }
-            group.bench_function(format!("{variant} {name}"), |b| match &mut gpu {
+            group.bench_function(format!("{variant} {name}"), |b| match &gpu {
                 Some(gpu) => b.iter_custom(|passes| {
                     let mut left = passes as usize;
                     let mut total = 0.0;
@@ -38,20 +40,16 @@ fn norms(c: &mut Criterion) {
                     Duration::from_secs_f64(total / 1e6)
                 }),
                 None => {
-                    let mut emulator = Emulator::new(Options::default());
-                    let (state, arena) = built.allocate(&mut emulator, 1).expect("memory");
+                    let emulator = DeviceHandle::new(Emulator::new(Options::default()));
                     let inputs = Inputs::random(&case, 0.5, 1.0, 1);
-                    built.upload(&mut emulator, state, 1, &inputs).expect("upload");
-                    let both = Arc::new(built.program(Part::Both, 1, 1));
-                    let both = emulator.prepare(both, state, arena).expect("prepare");
-                    emulator.run(both).expect("run");
-                    let one = Arc::new(built.program(part, 1, 1));
-                    let one = emulator.prepare(one, state, arena).expect("prepare");
+                    let state = built.state(&emulator, 1, &inputs).expect("memory");
+                    let load = |part| Executable::load(built.program(part, 1, 1), &state).expect("loads");
+                    load(Part::Forward).run().expect("runs");
+                    let one = load(part);
                     b.iter_custom(|passes| {
                         let start = Instant::now();
                         for _ in 0..passes {
-                            emulator.run(one).expect("run");
-                            emulator.synchronize().expect("run");
+                            one.run().expect("runs");
                         }
                         start.elapsed()
                     });

@@ -3,15 +3,14 @@
 //! On a GPU the times are the device's own, by events around a graph launch. On the emulator they are wall
 //! time, with the warp-instructions a second as throughput: a figure of the emulator, not of any GPU.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{
     BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
 };
-use ugatit::Result;
 use ugatit::device::emulator::{Emulator, Options};
-use ugatit::device::{Device, Prepared, select};
+use ugatit::device::executable::{DeviceHandle, Executable, LaunchMode};
+use ugatit::device::select;
 use ugatit::nn::Config;
 use ugatit::tape::{
     Activation, ConvVariant, LowerOptions, Norms, Seed, StateLayout, StateView, Tape, plan_with,
@@ -24,15 +23,11 @@ fn on_gpu() -> bool {
 }
 
 /// One run: device time where the device has a clock, else wall time.
-fn timed(device: &mut dyn Device, mut run: impl FnMut(&mut dyn Device) -> Result<()>) -> Duration {
+fn timed(executable: &Executable) -> Duration {
     let start = Instant::now();
-    run(device).expect("runs");
-    device.synchronize().expect("runs");
+    let device = executable.time(LaunchMode::Graph).expect("runs");
     let wall = start.elapsed();
-    match device.elapsed_ms().expect("has run") {
-        Some(ms) => Duration::from_secs_f64(ms / 1e3),
-        None => wall,
-    }
+    device.map_or(wall, |ms| Duration::from_secs_f64(ms / 1e3))
 }
 
 /// Forward, dgrad and wgrad of one convolution.
@@ -64,34 +59,36 @@ fn conv(
         .map(|i| ((i * 2_654_435_761) % 1009) as f32 / 1009.0 - 0.5)
         .collect();
 
-    let program = Arc::new(planned.program);
-    let ready = |device: &mut dyn Device| -> Prepared {
-        let state = device.allocate(layout.bytes()).expect("memory");
-        let arena = device.allocate(program.arena_bytes.max(1)).expect("memory");
-        device.upload(state, 0, bytemuck::cast_slice(&data)).expect("uploads");
-        device.prepare(program.clone(), state, arena).expect("prepares")
+    let program = planned.program;
+    let ready = |device: &DeviceHandle| -> Executable {
+        let executable = Executable::new(device, program.clone()).expect("loads");
+        executable.state().write(0, &data).expect("writes");
+        executable
     };
     if on_gpu() {
-        let mut device = select::open(select::Choice::Cuda(None)).expect("a GPU").0;
-        let prepared = ready(&mut *device);
+        let executable = ready(&select::open(select::Choice::Cuda(None)).expect("a GPU").0);
         let flops: u64 = program.launches.iter().map(|l| l.flops).sum();
         group.throughput(Throughput::Elements(flops));
         group.bench_function(name, |b| {
-            b.iter_custom(|n| (0..n).map(|_| timed(&mut *device, |d| d.run(prepared))).sum());
+            b.iter_custom(|n| (0..n).map(|_| timed(&executable)).sum());
         });
     } else {
+        let counted = ready(&DeviceHandle::new(Emulator::new(Options { count: true, ..Options::default() })));
+        counted.run().expect("runs");
+        let launches = counted.counters().unwrap_or_default();
+        let instructions = launches.iter().map(|l| l.total().warp_instructions).sum();
         // Without the check for races between blocks, with it, and counting besides.
         let one = Options { threads: 1, ..Options::default() };
         let races = Options { check_races: true, ..one };
         for (how, options) in
             [("", one), (", all checks", races), (", all checks, counted", Options { count: true, ..races })]
         {
-            let mut device = Emulator::new(options);
-            let prepared = ready(&mut device);
-            device.run(prepared).expect("runs");
-            group.throughput(Throughput::Elements(device.executed()));
+            let device = DeviceHandle::new(Emulator::new(options));
+            let executable = ready(&device);
+            executable.run().expect("runs");
+            group.throughput(Throughput::Elements(instructions));
             group.bench_function(format!("{name}{how}, warp-instructions on one core"), |b| {
-                b.iter(|| device.run(prepared).expect("runs"));
+                b.iter(|| executable.run().expect("runs"));
             });
         }
     }
@@ -130,7 +127,7 @@ fn training_step(group: &mut BenchmarkGroup<'_, WallTime>, norms: Norms) {
         .expect("a device")
         .0;
     let mut trainer =
-        Trainer::with_options(device, &cfg, 1, 0, Recording::default(), norms.into()).expect("plans");
+        Trainer::with_options(&device, &cfg, 1, 0, Recording::default(), norms.into()).expect("plans");
     trainer.initialise(1).expect("initialises");
     let image: Vec<f32> =
         (0..cfg.img_size.pow(2) * 3).map(|i| ((i * 7919) % 511) as f32 / 255.5 - 1.0).collect();
@@ -143,9 +140,9 @@ fn training_step(group: &mut BenchmarkGroup<'_, WallTime>, norms: Norms) {
                 step += 1;
                 let start = Instant::now();
                 trainer.step(step, &image, &image).expect("runs");
-                trainer.device().synchronize().expect("runs");
+                trainer.device().lock().synchronize().expect("runs");
                 let wall = start.elapsed();
-                let device_ms = trainer.device().elapsed_ms().expect("has run");
+                let device_ms = trainer.device().lock().elapsed_ms().expect("has run");
                 total += device_ms.map_or(wall, |ms| Duration::from_secs_f64(ms / 1e3));
             }
             total

@@ -117,7 +117,7 @@ fn prepare(args: &TranslateArgs, skipped: &mut Vec<String>) -> Result<(Inference
     say(&format!("device: {which}"));
     say(&format!("checkpoint: {}, step {}", checkpoint.path().display(), meta.step));
     let direction = args.direction as usize;
-    let mut inference = Inference::new(device, &meta.config, direction, 1)?;
+    let mut inference = Inference::new(&device, &meta.config, direction, 1)?;
     checkpoint.load_generator(direction, &mut inference)?;
     Ok((inference, jobs))
 }

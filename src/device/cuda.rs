@@ -16,7 +16,7 @@ use std::sync::Arc;
 use cudarc::driver::sys::{self, CUresult};
 use cudarc::driver::{CudaContext, CudaEvent, CudaGraph, CudaStream, DriverError, result};
 
-use super::{Allocation, Arg, Device, Launch, MemoryInfo, Prepared, Program, Space};
+use super::{Allocation, Arg, Device, DeviceKind, Launch, MemoryInfo, Prepared, Program, Space};
 use crate::format;
 use crate::kernels::{Cubin, Kernel, Module};
 use crate::{Error, Result};
@@ -223,54 +223,6 @@ impl Cuda {
         self.launch_by_launch = yes;
     }
 
-    /// Starts one run of the program without its graph, each launch put on the stream by itself.
-    ///
-    /// # Errors
-    /// As [`Device::run`].
-    pub fn run_stream(&mut self, program: Prepared) -> Result<()> {
-        let ready = ready(&self.programs, program)?;
-        let running = || failed(format!("running {} on cuda:{}", ready.program.name, self.ordinal));
-        self.latest = Some(ready.program.clone());
-        self.started.record(&self.stream).map_err(running())?;
-        for (step, launch) in ready.steps.iter().zip(&ready.program.launches) {
-            step.start(&self.stream).map_err(|e| describe(format!("launching {}", title(launch)), e))?;
-        }
-        self.ended.record(&self.stream).map_err(running())
-    }
-
-    /// Runs the program `repeats` times and returns what each of its launches took by itself: the
-    /// median in microseconds, in the order of the program.
-    ///
-    /// An event stands between any two launches, which costs up to about a microsecond each, so the
-    /// sum is more than a run takes. Before each measured run goes one that is not, which keeps the
-    /// GPU busy while the launches queue up; what the program changes, it changes twice as often.
-    ///
-    /// # Errors
-    /// As [`Device::run`].
-    pub fn time_launches(&mut self, program: Prepared, repeats: usize) -> Result<Vec<f64>> {
-        let count = ready(&self.programs, program)?.steps.len();
-        let ordinal = self.ordinal;
-        let timing = || failed(format!("timing launches on cuda:{ordinal}"));
-        let event = |_| self.context.new_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT));
-        let events = (0..=count).map(event).collect::<Result<Vec<_>, _>>().map_err(timing())?;
-        let mut samples = vec![Vec::with_capacity(repeats); count];
-        for _ in 0..repeats.max(1) {
-            self.run(program)?;
-            let ready = ready(&self.programs, program)?;
-            events[0].record(&self.stream).map_err(timing())?;
-            for ((step, launch), event) in ready.steps.iter().zip(&ready.program.launches).zip(&events[1..]) {
-                step.start(&self.stream).map_err(|e| describe(format!("launching {}", title(launch)), e))?;
-                event.record(&self.stream).map_err(timing())?;
-            }
-            self.synchronize()?;
-            for (samples, pair) in samples.iter_mut().zip(events.windows(2)) {
-                let milliseconds = pair[0].elapsed_ms(&pair[1]).map_err(timing())?;
-                samples.push(f64::from(milliseconds) * 1e3);
-            }
-        }
-        Ok(samples.into_iter().map(median).collect())
-    }
-
     /// Makes the context current on this thread, as the driver's calls want it.
     fn bind(&self) -> Result<()> {
         self.context.bind_to_thread().map_err(failed(format!("using cuda:{}", self.ordinal)))
@@ -358,18 +310,6 @@ impl Cuda {
         }
         self.functions.insert(kernel.name, function);
         Ok(function.handle)
-    }
-
-    /// Whether this GPU has the shared memory and the multiprocessors that a program's launches ask for.
-    ///
-    /// # Errors
-    /// Names the first launch that asks for more, and what there is.
-    pub fn holds(&mut self, program: &Program) -> Result<()> {
-        self.bind()?;
-        for launch in &program.launches {
-            self.function_of(launch)?;
-        }
-        Ok(())
     }
 
     /// The launch's kernel, loaded, with room on this GPU for what it asks for.
@@ -468,6 +408,10 @@ impl Cuda {
 }
 
 impl Device for Cuda {
+    fn kind(&self) -> DeviceKind {
+        DeviceKind::Gpu
+    }
+
     fn describe(&self) -> String {
         format!("{} (cuda:{})", self.name, self.ordinal)
     }
@@ -616,6 +560,52 @@ impl Device for Cuda {
         }
         let milliseconds = self.started.elapsed_ms(&self.ended).map_err(self.waiting())?;
         Ok(Some(f64::from(milliseconds)))
+    }
+
+    fn run_stream(&mut self, program: Prepared) -> Result<()> {
+        let ready = ready(&self.programs, program)?;
+        let running = || failed(format!("running {} on cuda:{}", ready.program.name, self.ordinal));
+        self.latest = Some(ready.program.clone());
+        self.started.record(&self.stream).map_err(running())?;
+        for (step, launch) in ready.steps.iter().zip(&ready.program.launches) {
+            step.start(&self.stream).map_err(|e| describe(format!("launching {}", title(launch)), e))?;
+        }
+        self.ended.record(&self.stream).map_err(running())
+    }
+
+    fn check_launches(&mut self, program: &Program) -> Result<()> {
+        self.bind()?;
+        for launch in &program.launches {
+            self.function_of(launch)?;
+        }
+        Ok(())
+    }
+
+    // An event stands between any two launches, which costs up to about a microsecond each, so the
+    // sum is more than a run takes. Before each measured run goes one that is not, which keeps the
+    // GPU busy while the launches queue up; what the program changes, it changes twice as often.
+    fn time_launches(&mut self, program: Prepared, repeats: usize) -> Result<Option<Vec<f64>>> {
+        let count = ready(&self.programs, program)?.steps.len();
+        let ordinal = self.ordinal;
+        let timing = || failed(format!("timing launches on cuda:{ordinal}"));
+        let event = |_| self.context.new_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT));
+        let events = (0..=count).map(event).collect::<Result<Vec<_>, _>>().map_err(timing())?;
+        let mut samples = vec![Vec::with_capacity(repeats); count];
+        for _ in 0..repeats.max(1) {
+            self.run(program)?;
+            let ready = ready(&self.programs, program)?;
+            events[0].record(&self.stream).map_err(timing())?;
+            for ((step, launch), event) in ready.steps.iter().zip(&ready.program.launches).zip(&events[1..]) {
+                step.start(&self.stream).map_err(|e| describe(format!("launching {}", title(launch)), e))?;
+                event.record(&self.stream).map_err(timing())?;
+            }
+            self.synchronize()?;
+            for (samples, pair) in samples.iter_mut().zip(events.windows(2)) {
+                let milliseconds = pair[0].elapsed_ms(&pair[1]).map_err(timing())?;
+                samples.push(f64::from(milliseconds));
+            }
+        }
+        Ok(Some(samples.into_iter().map(median).collect()))
     }
 }
 

@@ -1,10 +1,12 @@
-//! The seam between the engine and what runs its kernels: about nine calls over plain data.
+//! The seam between the engine and what runs its kernels: plain data and the calls of [`Device`].
 //!
 //! Two devices implement [`Device`]: [`cuda`] (a GPU, through the driver API) and [`emulator`]
-//! (interprets the same PTX on the CPU). Above this seam nothing knows which one runs.
+//! (interprets the same PTX on the CPU). Above this seam nothing knows which one runs, and
+//! programs are run by [`executable::Executable`] alone.
 
 pub mod cuda;
 pub mod emulator;
+pub mod executable;
 pub mod select;
 
 use std::sync::Arc;
@@ -39,6 +41,17 @@ pub struct Buffer {
     pub space: Space,
     /// First byte in that allocation: in the arena a multiple of [`BUFFER_ALIGN`], in the state of 16
     /// (one tensor of a group of weights).
+    pub offset: u64,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+/// Where a value of a program lies in its two allocations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Location {
+    /// The allocation.
+    pub space: Space,
+    /// First byte in it.
     pub offset: u64,
     /// Its size in bytes.
     pub bytes: u64,
@@ -255,8 +268,20 @@ pub struct MemoryInfo {
     pub total: u64,
 }
 
+/// What kind of device it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// A GPU: it has a clock of its own and counts nothing.
+    Gpu,
+    /// The emulator: it counts, and its time says nothing of a GPU's.
+    Emulator,
+}
+
 /// What runs programs.
 pub trait Device: Send {
+    /// What kind it is.
+    fn kind(&self) -> DeviceKind;
+
     /// In words, for people: `NVIDIA H200 (cuda:0)`, `emulator (2 threads)`.
     fn describe(&self) -> String;
 
@@ -288,4 +313,37 @@ pub trait Device: Send {
     /// Device time of the latest run in milliseconds, by events; None where the device has no clock
     /// of its own (the emulator).
     fn elapsed_ms(&mut self) -> Result<Option<f64>>;
+
+    /// As [`Self::run`], each launch by itself, where a device makes a difference.
+    fn run_stream(&mut self, program: Prepared) -> Result<()> {
+        self.run(program)
+    }
+
+    /// Whether the device has the shared memory and the multiprocessors that a program's launches ask for.
+    ///
+    /// # Errors
+    /// Names the first launch that asks for more, and what there is.
+    fn check_launches(&mut self, program: &Program) -> Result<()> {
+        _ = program;
+        Ok(())
+    }
+
+    /// Runs the program `repeats` times and returns what each of its launches took by itself, in order: the
+    /// median in milliseconds; None where the device has no clock of its own.
+    fn time_launches(&mut self, program: Prepared, repeats: usize) -> Result<Option<Vec<f64>>> {
+        _ = (program, repeats);
+        Ok(None)
+    }
+
+    /// Whether later runs are counted, where the device can.
+    fn set_counting(&mut self, on: bool) {
+        _ = on;
+    }
+
+    /// What each launch of a program did in its latest counted run, in order; None where the device does
+    /// not count.
+    fn counters(&self, program: Prepared) -> Option<&[emulator::LaunchCounters]> {
+        _ = program;
+        None
+    }
 }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use super::Device;
 use super::cuda::Cuda;
 use super::emulator::{Emulator, Options};
+use super::executable::DeviceHandle;
 use crate::{Error, Result};
 
 /// The environment variable that says which device to use where no option does.
@@ -69,13 +70,13 @@ impl fmt::Display for Choice {
 ///
 /// # Errors
 /// When a GPU was asked for and cannot be had.
-pub fn open(choice: Choice) -> Result<(Box<dyn Device>, String)> {
-    let emulator = |why: &str| -> Result<(Box<dyn Device>, String)> {
-        Ok((Box::new(Emulator::new(Options::default())), format!("emulator: {why}")))
+pub fn open(choice: Choice) -> Result<(DeviceHandle, String)> {
+    let emulator = |why: &str| -> Result<(DeviceHandle, String)> {
+        Ok((DeviceHandle::new(Emulator::new(Options::default())), format!("emulator: {why}")))
     };
-    let cuda = |cuda: Cuda| -> Result<(Box<dyn Device>, String)> {
+    let cuda = |cuda: Cuda| -> Result<(DeviceHandle, String)> {
         let text = cuda.describe();
-        Ok((Box::new(cuda), text))
+        Ok((DeviceHandle::new(cuda), text))
     };
     match choice {
         Choice::Emulator => emulator("asked for"),

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::counts::Counts;
 use super::listing::{self, Kind, Line};
-use crate::device::emulator::{Class, Emulator, Instruction};
-use crate::device::{Prepared, Program};
+use crate::device::Program;
+use crate::device::emulator::{Class, Instruction, LaunchCounters};
 
 /// What one launch did.
 #[derive(Clone, Debug, Default)]
@@ -19,10 +19,10 @@ pub struct Counted {
 }
 
 /// The counts of every launch of a program's latest run.
-pub fn of(emulator: &Emulator, prepared: Prepared, program: &Program) -> Vec<Counted> {
+pub fn of(counters: &[LaunchCounters], program: &Program) -> Vec<Counted> {
     let mut places: HashMap<&str, Vec<u32>> = HashMap::new();
     let mut out = Vec::with_capacity(program.launches.len());
-    for (launch, counters) in program.launches.iter().zip(emulator.counters(prepared)) {
+    for (launch, counters) in program.launches.iter().zip(counters) {
         let lines = places.entry(launch.kernel.name).or_insert_with(|| {
             let listing = listing::ptx(launch.kernel.module.ptx, launch.kernel.name);
             align(&listing, counters.instructions.iter().map(|i| i.ptx_line))

@@ -8,8 +8,9 @@ use rand_chacha::ChaCha8Rng;
 use super::run::{Record, counting_emulator};
 use super::text;
 use crate::Result;
-use crate::bench::adalin::case::{Case, Inputs, Kind, Part};
-use crate::device::{Device, Program, Space};
+use crate::bench::adalin::case::{Case, Inputs, Kind};
+use crate::device::executable::Executable;
+use crate::device::{Program, Space};
 use crate::kernels;
 use crate::tape::{
     Activation, ConvVariant, LowerOptions, NormVariant, Seed, StateLayout, StateView, Tape, plan_with,
@@ -81,18 +82,14 @@ pub fn adalin(dtype: DType, c: usize) -> Result<Ladder> {
         }
         let built = case.build()?;
         let inputs = Inputs::random(&case, 0.0, 1.0, 1);
-        let mut emulator = counting_emulator();
-        let (state, arena) = built.allocate(&mut emulator, 1)?;
-        built.upload(&mut emulator, state, 1, &inputs)?;
-        let program = built.program(Part::Both, 1, 1);
-        let prepared = emulator.prepare(Arc::new(program.clone()), state, arena)?;
-        emulator.run(prepared)?;
+        let executable = built.load(&counting_emulator(), &inputs)?;
+        executable.run()?;
         let file = format!("adalin/{}_{}.cu", i + 1, variant.name());
         variants.push(Variant {
             name: format!("{} {}", i + 1, variant.name()),
             lesson: lesson(&file),
             least_bytes: case.least_forward() + case.least_backward(),
-            record: Record::counted(&emulator, prepared, program),
+            record: Record::of(&executable)?,
         });
     }
     Ok(Ladder {
@@ -153,18 +150,15 @@ pub fn convolution(ci: usize, co: usize, wanted: &[ConvVariant]) -> Result<Ladde
 }
 
 /// Runs a program whose whole state is random numbers.
-fn run_on_random(program: Program) -> Result<Record> {
-    let mut emulator = counting_emulator();
-    let state = emulator.allocate(program.state_bytes.max(1))?;
-    let arena = emulator.allocate(program.arena_bytes.max(1))?;
+fn run_on_random(program: Arc<Program>) -> Result<Record> {
+    let executable = Executable::new(&counting_emulator(), program)?;
     let mut rng = ChaCha8Rng::seed_from_u64(1);
-    for buffer in program.buffers.iter().filter(|b| b.space == Space::State) {
+    for buffer in executable.program().buffers.iter().filter(|b| b.space == Space::State) {
         let values: Vec<f32> = (0..buffer.bytes / 4).map(|_| rng.random_range(-1.0f32..1.0)).collect();
-        emulator.upload(state, buffer.offset, bytemuck::cast_slice(&values))?;
+        executable.state().write(buffer.offset, &values)?;
     }
-    let prepared = emulator.prepare(Arc::new(program.clone()), state, arena)?;
-    emulator.run(prepared)?;
-    Ok(Record::counted(&emulator, prepared, program))
+    executable.run()?;
+    Record::of(&executable)
 }
 
 /// What a file's header says: its first sentence, what it moves, what bounds it.

@@ -1,13 +1,13 @@
 //! A kernel of a user's own, launched once on the emulator.
 
 use std::str::FromStr;
-use std::sync::Arc;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::run::{Record, counting_emulator};
-use crate::device::{Arg, BUFFER_ALIGN, Buffer, BufferRef, Device, Launch, Program, Space};
+use crate::device::executable::Executable;
+use crate::device::{Arg, BUFFER_ALIGN, Buffer, BufferRef, Launch, Program, Space};
 use crate::kernels::{Kernel, ParamKind};
 use crate::{Error, Result};
 
@@ -176,15 +176,12 @@ pub fn run(
         arena_bytes: 0,
         state_bytes: offset,
     };
-    let mut emulator = counting_emulator();
-    let state = emulator.allocate(offset.max(BUFFER_ALIGN))?;
-    let arena = emulator.allocate(BUFFER_ALIGN)?;
+    let executable = Executable::new(&counting_emulator(), program)?;
     for (at, bytes) in data {
-        emulator.upload(state, at, &bytes)?;
+        executable.state().write(at, &bytes)?;
     }
-    let prepared = emulator.prepare(Arc::new(program.clone()), state, arena)?;
-    emulator.run(prepared)?;
-    Ok(Record::counted(&emulator, prepared, program))
+    executable.run()?;
+    Record::of(&executable)
 }
 
 /// An example of each argument that a kernel takes, with its name; `before` stands in front of each.

@@ -1,7 +1,7 @@
 //! Running a program to see what it does: a whole training step of random weights and images.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -9,75 +9,13 @@ use rand_chacha::ChaCha8Rng;
 use super::collect;
 use super::counts::{Counts, KernelRecord, LaunchRecord};
 use crate::Result;
-use crate::device::cuda::Cuda;
+use crate::device::Program;
 use crate::device::emulator::{Emulator, Options};
-use crate::device::select::Choice;
-use crate::device::{Allocation, Device, MemoryInfo, Prepared, Program};
+use crate::device::executable::{DeviceHandle, Executable};
+use crate::device::select::{self, Choice};
 use crate::nn::Config;
 use crate::tape::Norms;
 use crate::train::{Recording, Trainer};
-
-/// A device that its user keeps a hand on while something else, a trainer say, owns it.
-pub struct Shared<D>(Arc<Mutex<D>>);
-
-impl<D> Shared<D> {
-    /// Shares a device.
-    pub fn new(device: D) -> Self {
-        Self(Arc::new(Mutex::new(device)))
-    }
-
-    /// Another hand on the same device.
-    pub fn another(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-
-    /// The device, for as long as the guard lives.
-    pub fn lock(&self) -> MutexGuard<'_, D> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<D: Device> Device for Shared<D> {
-    fn describe(&self) -> String {
-        self.lock().describe()
-    }
-
-    fn memory(&self) -> Result<MemoryInfo> {
-        self.lock().memory()
-    }
-
-    fn allocate(&mut self, bytes: u64) -> Result<Allocation> {
-        self.lock().allocate(bytes)
-    }
-
-    fn release(&mut self, allocation: Allocation) -> Result<()> {
-        self.lock().release(allocation)
-    }
-
-    fn upload(&mut self, to: Allocation, offset: u64, data: &[u8]) -> Result<()> {
-        self.lock().upload(to, offset, data)
-    }
-
-    fn download(&mut self, from: Allocation, offset: u64, data: &mut [u8]) -> Result<()> {
-        self.lock().download(from, offset, data)
-    }
-
-    fn prepare(&mut self, program: Arc<Program>, state: Allocation, arena: Allocation) -> Result<Prepared> {
-        self.lock().prepare(program, state, arena)
-    }
-
-    fn run(&mut self, program: Prepared) -> Result<()> {
-        self.lock().run(program)
-    }
-
-    fn synchronize(&mut self) -> Result<()> {
-        self.lock().synchronize()
-    }
-
-    fn elapsed_ms(&mut self) -> Result<Option<f64>> {
-        self.lock().elapsed_ms()
-    }
-}
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -115,7 +53,7 @@ pub struct Record {
     /// The device in words.
     pub device: String,
     /// The program.
-    pub program: Program,
+    pub program: Arc<Program>,
     /// By kernel, in the order of their first launches.
     pub kernels: Vec<KernelRecord>,
 }
@@ -126,17 +64,26 @@ impl Record {
         self.kernels.iter().map(KernelRecord::counts).sum()
     }
 
-    /// What the emulator counted of a program's latest run.
-    pub fn counted(emulator: &Emulator, prepared: Prepared, program: Program) -> Self {
-        let mut counted = collect::of(emulator, prepared, &program).into_iter();
-        Self::group(emulator.describe(), program, |_| (counted.next().unwrap_or_default(), None))
+    /// What a device counted of a program's latest run; where it does not count, what it takes for each launch.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn of(executable: &Executable) -> Result<Self> {
+        const REPEATS: usize = 10;
+        let (device, program) = (executable.device().lock().describe(), executable.program().clone());
+        if let Some(counters) = executable.counters() {
+            let mut counted = collect::of(&counters, &program).into_iter();
+            return Ok(Self::group(device, program, |_| (counted.next().unwrap_or_default(), None)));
+        }
+        let times = executable.time_launches(REPEATS)?.unwrap_or_default();
+        Ok(Self::group(device, program, |i| (collect::Counted::default(), times.get(i).copied())))
     }
 
     /// Groups a program's launches by kernel; `details` gives the counts, lines and classes of each and
     /// its time.
     pub(super) fn group(
         device: String,
-        program: Program,
+        program: Arc<Program>,
         mut details: impl FnMut(usize) -> (collect::Counted, Option<f64>),
     ) -> Self {
         let mut kernels: Vec<KernelRecord> = Vec::new();
@@ -170,8 +117,8 @@ impl Record {
 }
 
 /// An emulator that counts.
-pub fn counting_emulator() -> Emulator {
-    Emulator::new(Options { count: true, ..Options::default() })
+pub fn counting_emulator() -> DeviceHandle {
+    DeviceHandle::new(Emulator::new(Options { count: true, ..Options::default() }))
 }
 
 /// Runs one step. On the emulator everything is counted, on a GPU every launch is timed.
@@ -179,36 +126,10 @@ pub fn counting_emulator() -> Emulator {
 /// # Errors
 /// When the device is not there or has too little memory, or a kernel is faulty.
 pub fn training_step(step: &Step, choice: Choice) -> Result<Record> {
-    let gpu = match choice {
-        Choice::Emulator => None,
-        Choice::Cuda(ordinal) => {
-            Some(Cuda::open(ordinal.unwrap_or(0)).map_err(|e| e.hint("--device emulator needs no GPU"))?)
-        }
-        Choice::Auto => Cuda::open(0).ok(),
-    };
-    match gpu {
-        Some(gpu) => {
-            const REPEATS: usize = 10;
-            let shared = Shared::new(gpu);
-            let (program, prepared) = run_on(step, &shared)?;
-            let times = shared.lock().time_launches(prepared, REPEATS)?;
-            let device = shared.describe();
-            Ok(Record::group(device, program, |i| (collect::Counted::default(), times.get(i).copied())))
-        }
-        None => {
-            let shared = Shared::new(counting_emulator());
-            let (program, prepared) = run_on(step, &shared)?;
-            let emulator = shared.lock();
-            Ok(Record::counted(&emulator, prepared, program))
-        }
-    }
-}
-
-/// Trains one step and returns its program.
-fn run_on<D: Device + 'static>(step: &Step, device: &Shared<D>) -> Result<(Program, Prepared)> {
-    let device = Box::new(device.another());
+    let (device, _) = select::open(choice)?;
+    device.lock().set_counting(true);
     let mut trainer =
-        Trainer::with_options(device, &step.cfg, step.batch, 0, Recording::default(), step.norm.into())?;
+        Trainer::with_options(&device, &step.cfg, step.batch, 0, Recording::default(), step.norm.into())?;
     trainer.initialise(step.seed)?;
     let mut rng = ChaCha8Rng::seed_from_u64(step.seed ^ 0x7069_6374_7572_6573);
     let len = step.batch * step.cfg.img_size * step.cfg.img_size * 3;
@@ -216,6 +137,5 @@ fn run_on<D: Device + 'static>(step: &Step, device: &Shared<D>) -> Result<(Progr
     let (a, b) = (images(), images());
     trainer.step(1, &a, &b)?;
     trainer.losses()?;
-    // The trainer's step is the first program it prepares.
-    Ok((trainer.program().clone(), Prepared(0)))
+    Record::of(trainer.executable())
 }

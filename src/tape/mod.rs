@@ -3,12 +3,14 @@
 
 mod grad;
 mod grid;
+mod loaded;
 mod lower;
 pub mod norm;
 mod op;
 pub mod plan;
 
 pub use grad::{Gradients, Seed};
+pub use loaded::LoadedProgram;
 pub use lower::{ConvVariant, LowerOptions};
 pub use norm::{NormVariant, Norms};
 pub use op::{Activation, AdamHyper, Affine, LossKind, Op, Spectral};

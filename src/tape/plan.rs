@@ -1,18 +1,19 @@
 //! Drops what nobody reads, lowers the rest, and lays every buffer out in one arena by its lifetime.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::{LowerOptions, Place, StateLayout, Tape, Value, lower};
-use crate::device::{BUFFER_ALIGN, Buffer, Launch, Program, Space};
+use crate::device::{BUFFER_ALIGN, Buffer, Launch, Location, Program, Space};
 use crate::{Error, Result};
 
 /// A program and where the host finds its values.
 #[derive(Clone, Debug)]
 pub struct Planned {
     /// What a device runs.
-    pub program: Program,
-    /// Space, first byte and size of every value that the host may read: kept and persistent ones.
-    pub locations: HashMap<Value, (Space, u64, u64)>,
+    pub program: Arc<Program>,
+    /// Where every value lies that the host may read: kept and persistent ones.
+    pub locations: HashMap<Value, Location>,
 }
 
 /// Plans a whole tape. Operations whose results reach neither persistent memory nor a kept value are
@@ -53,10 +54,10 @@ pub fn plan_with(name: &str, tape: &Tape, layout: &StateLayout, options: LowerOp
         .filter(|(v, _)| tape.info(**v).kept || matches!(tape.info(**v).place, Place::State(_)))
         .map(|(&v, &b)| {
             let b = &program.buffers[b as usize];
-            (v, (b.space, b.offset, b.bytes))
+            (v, Location { space: b.space, offset: b.offset, bytes: b.bytes })
         })
         .collect();
-    Ok(Planned { program, locations })
+    Ok(Planned { program: Arc::new(program), locations })
 }
 
 /// Places the arena buffers and notes with each launch which of them it is the first to name. The contents of

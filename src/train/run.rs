@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::checkpoint::{self, Checkpoint, Meta};
 use super::{LOSS_NAMES, Losses, Model, Recording, Trainer, record_sample_grid, record_step};
 use crate::data::{Dataset, Folder, LoaderOptions, Prefetcher, Rgb8, resize_bilinear, to_input};
+use crate::device::DeviceKind;
 use crate::device::select::{self, Choice};
 use crate::error::io_reason;
 use crate::format;
@@ -391,16 +392,16 @@ impl Session {
             settings.norm,
             plan.step.program.launches.len()
         )));
-        let emulated = which.starts_with("emulator");
+        let emulated = device.lock().kind() == DeviceKind::Emulator;
         tell(Event::Note(format!(
             "memory: {} of {} free: {} for weights, gradients and moments, {} for activations",
             format::bytes(needs.total),
-            format::bytes(device.memory()?.free),
+            format::bytes(device.lock().memory()?.free),
             format::bytes(needs.weights + needs.gradients + needs.moments),
             format::bytes(needs.activations + needs.sample_grid),
         )));
         let mut trainer = Trainer::with_options(
-            device,
+            &device,
             cfg,
             settings.batch_size,
             1,

@@ -10,39 +10,32 @@ use super::model::{Model, Slot};
 use super::step::{
     GOutput, Recording, SampleGridOutputs, StepOutputs, record_sample_grid, record_step, record_translate,
 };
-use crate::device::{Allocation, Device, Prepared, Program, Space};
+use crate::device::Program;
+use crate::device::executable::{DeviceHandle, Executable, State};
 use crate::format;
 use crate::nn::Config;
-use crate::tape::{LowerOptions, Planned, StateView, Value, plan, plan_with};
+use crate::tape::{LoadedProgram, LowerOptions, StateView, Value, plan, plan_with};
 use crate::{Error, Result};
-
-/// A loaded program with where its values are.
-struct Loaded {
-    planned: Planned,
-    prepared: Prepared,
-    arena: Allocation,
-}
 
 /// The memory of a run and the means to move tensors in and out of it.
 struct Memory {
-    device: Box<dyn Device>,
     model: Model,
-    state: Allocation,
+    state: Arc<State>,
 }
 
 /// Refuses a run that does not fit the device's memory, before anything is allocated.
 ///
 /// # Errors
 /// Says how much is needed, for what, and how much there is.
-pub fn check_memory(device: &dyn Device, model: &Model, programs: &[&Program]) -> Result<()> {
+pub fn check_memory(device: &DeviceHandle, model: &Model, programs: &[&Program]) -> Result<()> {
     let arenas: u64 = programs.iter().map(|p| p.arena_bytes).sum();
-    let (needed, free) = (model.layout.bytes() + arenas, device.memory()?.free);
+    let (needed, free) = (model.layout.bytes() + arenas, device.lock().memory()?.free);
     if needed <= free {
         return Ok(());
     }
     Err(Error::new(format!(
         "{} has {} of memory free, but this run needs {} ({} for weights, gradients and moments, {} for activations)",
-        device.describe(),
+        device.lock().describe(),
         format::bytes(free),
         format::bytes(needed),
         format::bytes(model.layout.bytes()),
@@ -51,42 +44,25 @@ pub fn check_memory(device: &dyn Device, model: &Model, programs: &[&Program]) -
     .hint("try --light, a smaller --size, --ch or --batch-size"))
 }
 
-fn bytes_of(data: &[f32]) -> &[u8] {
-    bytemuck::cast_slice(data)
-}
-
 impl Memory {
     /// Allocates the state and writes zeros wherever a kernel may read before anything was written:
     /// moments, gradients and the gaps between tensors.
-    fn new(mut device: Box<dyn Device>, model: Model) -> Result<Self> {
-        let state = device.allocate(model.layout.bytes())?;
-        let zeros = vec![0u8; 1 << 20];
+    fn new(device: &DeviceHandle, model: Model) -> Result<Self> {
+        let state = State::new(device, model.layout.bytes())?;
         for (name, offset, bytes) in model.layout.buffers() {
             if name.contains("images") || name == "loss terms" || name == "schedule" {
                 continue; // written by the host or the step before anyone reads it
             }
-            let mut at = 0;
-            while at < bytes {
-                let n = (bytes - at).min(zeros.len() as u64);
-                device.upload(state, offset + at, &zeros[..n as usize])?;
-                at += n;
-            }
+            state.zero(offset, bytes)?;
         }
-        Ok(Self { device, model, state })
+        Ok(Self { model, state })
     }
 
-    fn load(&mut self, planned: Planned) -> Result<Loaded> {
-        let arena = self.device.allocate(planned.program.arena_bytes.max(1))?;
-        let prepared = self.device.prepare(Arc::new(planned.program.clone()), self.state, arena)?;
-        Ok(Loaded { planned, prepared, arena })
+    fn write(&self, view: StateView, data: &[f32]) -> Result<()> {
+        self.state.write(self.model.layout.offset(view), data)
     }
 
-    fn write(&mut self, view: StateView, data: &[f32]) -> Result<()> {
-        let offset = self.model.layout.offset(view);
-        self.device.upload(self.state, offset, bytes_of(data))
-    }
-
-    fn set(&mut self, net: &str, key: &str, slot: Slot, file: &[f32]) -> Result<()> {
+    fn set(&self, net: &str, key: &str, slot: Slot, file: &[f32]) -> Result<()> {
         let (offset, spec) = self.model.locate(net, key, slot)?;
         if file.len() != spec.len() {
             return Err(Error::new(format!(
@@ -95,28 +71,12 @@ impl Memory {
                 spec.len()
             )));
         }
-        let data = spec.to_device(file);
-        self.device.upload(self.state, offset, bytes_of(&data))
+        self.state.write(offset, &spec.to_device(file))
     }
 
-    fn get(&mut self, net: &str, key: &str, slot: Slot) -> Result<Vec<f32>> {
+    fn get(&self, net: &str, key: &str, slot: Slot) -> Result<Vec<f32>> {
         let (offset, spec) = self.model.locate(net, key, slot)?;
-        let spec = spec.clone();
-        let mut data = vec![0f32; spec.len()];
-        self.device.download(self.state, offset, bytemuck::cast_slice_mut(&mut data))?;
-        Ok(spec.to_file(&data))
-    }
-
-    fn read(&mut self, loaded: &Loaded, v: Value) -> Result<Vec<f32>> {
-        let &(space, offset, bytes) = loaded
-            .planned
-            .locations
-            .get(&v)
-            .ok_or_else(|| Error::new("a value was read that the program does not keep"))?;
-        let from = if space == Space::State { self.state } else { loaded.arena };
-        let mut data = vec![0f32; bytes as usize / 4];
-        self.device.download(from, offset, bytemuck::cast_slice_mut(&mut data))?;
-        Ok(data)
+        Ok(spec.to_file(&self.state.read(offset, spec.len())?))
     }
 }
 
@@ -129,9 +89,9 @@ fn pair(a: &[f32], b: &[f32]) -> Vec<f32> {
 pub struct Trainer {
     memory: Memory,
     batch: usize,
-    step: Loaded,
+    step: LoadedProgram,
     outputs: StepOutputs,
-    sample_grid: Option<(Loaded, SampleGridOutputs, usize)>,
+    sample_grid: Option<(LoadedProgram, SampleGridOutputs, usize)>,
 }
 
 impl Trainer {
@@ -141,7 +101,7 @@ impl Trainer {
     /// # Errors
     /// When the configuration makes no network, or the device has too little memory.
     pub fn new(
-        device: Box<dyn Device>,
+        device: &DeviceHandle,
         cfg: &Config,
         batch: usize,
         sample_grid_images: usize,
@@ -155,7 +115,7 @@ impl Trainer {
     /// # Errors
     /// As [`Self::new`].
     pub fn with_options(
-        device: Box<dyn Device>,
+        device: &DeviceHandle,
         cfg: &Config,
         batch: usize,
         sample_grid_images: usize,
@@ -174,13 +134,15 @@ impl Trainer {
             }
             None => None,
         };
-        let mut programs = vec![&step.program];
-        programs.extend(sample_grid.iter().map(|s| &s.0.program));
-        check_memory(&*device, &model, &programs)?;
-        let mut memory = Memory::new(device, model)?;
-        let step = memory.load(step)?;
+        let mut programs = vec![&*step.program];
+        programs.extend(sample_grid.iter().map(|s| &*s.0.program));
+        check_memory(device, &model, &programs)?;
+        let memory = Memory::new(device, model)?;
+        let step = step.load_over(&memory.state)?;
         let sample_grid = match sample_grid {
-            Some((planned, outputs)) => Some((memory.load(planned)?, outputs, sample_grid_images)),
+            Some((planned, outputs)) => {
+                Some((planned.load_over(&memory.state)?, outputs, sample_grid_images))
+            }
             None => None,
         };
         Ok(Self { memory, batch, step, outputs, sample_grid })
@@ -192,13 +154,13 @@ impl Trainer {
     }
 
     /// The device.
-    pub fn device(&mut self) -> &mut dyn Device {
-        &mut *self.memory.device
+    pub fn device(&self) -> &DeviceHandle {
+        self.memory.state.device()
     }
 
-    /// The step's program.
-    pub fn program(&self) -> &Program {
-        &self.step.planned.program
+    /// The step, over the state that all programs of the trainer share.
+    pub fn executable(&self) -> &Executable {
+        self.step.executable()
     }
 
     /// Values of the step the host may read.
@@ -243,7 +205,7 @@ impl Trainer {
     /// # Errors
     /// When the step does not keep it.
     pub fn read(&mut self, v: Value) -> Result<Vec<f32>> {
-        self.memory.read(&self.step, v)
+        self.step.read(v)
     }
 
     /// Starts iteration `step` (from 1) on the batches `a` and `b`, `[N, S, S, 3]` in [-1, 1].
@@ -265,10 +227,9 @@ impl Trainer {
             (cfg.lr_at(step) / (1.0 - cfg.beta1.powf(t))) as f32,
             (1.0 / (1.0 - cfg.beta2.powf(t)).sqrt()) as f32,
         ];
-        let offset = self.memory.model.schedule_offset();
-        self.memory.device.upload(self.memory.state, offset, bytes_of(&schedule))?;
+        self.memory.state.write(self.memory.model.schedule_offset(), &schedule)?;
         self.memory.write(self.outputs.pair, &pair(a, b))?;
-        self.memory.device.run(self.step.prepared)
+        self.step.executable().start()
     }
 
     /// The loss terms of the latest step; waits for it.
@@ -277,8 +238,7 @@ impl Trainer {
     /// When the step failed.
     pub fn losses(&mut self) -> Result<Losses> {
         let mut terms = [0f32; TERMS];
-        let offset = self.memory.model.terms_offset();
-        self.memory.device.download(self.memory.state, offset, bytemuck::cast_slice_mut(&mut terms))?;
+        terms.copy_from_slice(&self.memory.state.read::<f32>(self.memory.model.terms_offset(), TERMS)?);
         Ok(Losses::from_terms(&terms, &self.memory.model.cfg))
     }
 
@@ -296,12 +256,12 @@ impl Trainer {
             return Err(Error::new(format!("a sample grid takes {n} images of each domain")));
         }
         self.memory.write(outputs.pair, &pair(a, b))?;
-        self.memory.device.run(loaded.prepared)?;
+        loaded.executable().start()?;
         Ok([
-            self.memory.read(loaded, outputs.first.image)?,
-            self.memory.read(loaded, outputs.first.heatmap)?,
-            self.memory.read(loaded, outputs.cycle.image)?,
-            self.memory.read(loaded, outputs.cycle.heatmap)?,
+            loaded.read(outputs.first.image)?,
+            loaded.read(outputs.first.heatmap)?,
+            loaded.read(outputs.cycle.image)?,
+            loaded.read(outputs.cycle.heatmap)?,
         ])
     }
 }
@@ -312,7 +272,7 @@ const INIT_STREAM: u64 = 1;
 /// One generator on a device, for translating images.
 pub struct Inference {
     memory: Memory,
-    loaded: Loaded,
+    loaded: LoadedProgram,
     input: StateView,
     output: GOutput,
     batch: usize,
@@ -323,13 +283,13 @@ impl Inference {
     ///
     /// # Errors
     /// When the device has too little memory.
-    pub fn new(device: Box<dyn Device>, cfg: &Config, direction: usize, batch: usize) -> Result<Self> {
+    pub fn new(device: &DeviceHandle, cfg: &Config, direction: usize, batch: usize) -> Result<Self> {
         let mut model = Model::for_inference(cfg);
         let (tape, input, output) = record_translate(&mut model, direction, batch);
         let planned = plan("translate", &tape, &model.layout)?;
-        check_memory(&*device, &model, &[&planned.program])?;
-        let mut memory = Memory::new(device, model)?;
-        let loaded = memory.load(planned)?;
+        check_memory(device, &model, &[&planned.program])?;
+        let memory = Memory::new(device, model)?;
+        let loaded = planned.load_over(&memory.state)?;
         Ok(Self { memory, loaded, input, output, batch })
     }
 
@@ -356,9 +316,9 @@ impl Inference {
             return Err(Error::new(format!("a batch of {} values, but {expected} were planned", x.len())));
         }
         self.memory.write(self.input, x)?;
-        self.memory.device.run(self.loaded.prepared)?;
-        let image = self.memory.read(&self.loaded, self.output.image)?;
-        let heatmap = self.memory.read(&self.loaded, self.output.heatmap)?;
+        self.loaded.executable().start()?;
+        let image = self.loaded.read(self.output.image)?;
+        let heatmap = self.loaded.read(self.output.heatmap)?;
         Ok((image, heatmap))
     }
 }

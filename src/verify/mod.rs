@@ -72,7 +72,8 @@ use serde_json::json;
 pub use golden::Golden;
 pub use report::FileReport;
 
-use crate::device::{Device, select};
+use crate::device::executable::DeviceHandle;
+use crate::device::select;
 use crate::{Error, Result};
 
 /// What `ugatit verify` is to do.
@@ -112,7 +113,7 @@ pub fn run(options: &Options) -> Result<bool> {
         let golden = Golden::open(path)?;
         let (opened, text) = select::open(options.device)?;
         device = text;
-        let report = verify(&golden, opened)?;
+        let report = verify(&golden, &opened)?;
         if !options.json {
             print(&format!("{}\n", report.text(options.verbose)))?;
         }
@@ -148,10 +149,10 @@ pub fn check(golden: &Golden) -> Result<()> {
 ///
 /// # Errors
 /// When the file cannot be used, or the device fails.
-pub fn verify(golden: &Golden, mut device: Box<dyn Device>) -> Result<FileReport> {
+pub fn verify(golden: &Golden, device: &DeviceHandle) -> Result<FileReport> {
     match kind(golden)? {
         Kind::Training => train::Recorded::read(golden)?.run(golden, device),
-        Kind::Operations => Ok(ops::Cases::read(golden)?.run(golden, &mut *device)),
+        Kind::Operations => Ok(ops::Cases::read(golden)?.run(golden, device)),
     }
 }
 

@@ -7,10 +7,11 @@ use super::golden::Golden;
 use super::report::{Check, FileReport, Group};
 use super::tolerance::{self, Difference};
 use crate::data::{Rgb8, normalise, resize_bilinear};
-use crate::device::{Allocation, Device, Prepared, Space};
+use crate::device::executable::DeviceHandle;
 use crate::report::{JET, grey_map, heatmap, resize_grey};
 use crate::tape::{
-    Activation, AdamHyper, Affine, LossKind, Place, Planned, Seed, StateLayout, StateView, Tape, Value, plan,
+    Activation, AdamHyper, Affine, LoadedProgram, LossKind, Place, Seed, StateLayout, StateView, Tape, Value,
+    plan,
 };
 use crate::tensor::{Shape, nchw_to_nhwc, transpose};
 use crate::{Error, Result};
@@ -19,7 +20,7 @@ use crate::{Error, Result};
 struct Job {
     name: String,
     measure: &'static str,
-    run: Box<dyn FnOnce(&mut dyn Device) -> Result<Vec<Check>>>,
+    run: Box<dyn FnOnce(&DeviceHandle) -> Result<Vec<Check>>>,
 }
 
 /// The cases of a file, read and checked.
@@ -39,9 +40,9 @@ impl Cases {
     }
 
     /// Runs them all.
-    pub(super) fn run(self, golden: &Golden, device: &mut dyn Device) -> FileReport {
+    pub(super) fn run(self, golden: &Golden, device: &DeviceHandle) -> FileReport {
         let started = std::time::Instant::now();
-        let what = format!("{} cases on {}", self.0.len(), device.describe());
+        let what = format!("{} cases on {}", self.0.len(), device.lock().describe());
         let groups = self
             .0
             .into_iter()
@@ -145,81 +146,23 @@ impl Bench {
         self.expected.iter_mut().filter(|e| e.name == name).for_each(|e| e.floor = floor);
     }
 
-    fn load<'d>(&self, name: &str, device: &'d mut dyn Device) -> Result<Loaded<'d>> {
-        let planned = plan(name, &self.tape, &self.layout)?;
-        let (state_bytes, arena_bytes) = (self.layout.bytes().max(1), planned.program.arena_bytes.max(1));
-        let state = device.allocate(state_bytes)?;
-        let arena = match device.allocate(arena_bytes) {
-            Ok(arena) => arena,
-            Err(error) => {
-                device.release(state)?;
-                return Err(error);
-            }
-        };
-        let program = std::sync::Arc::new(planned.program.clone());
-        let mut loaded = Loaded { device, planned, state, arena, prepared: None };
-        loaded.prepared = Some(loaded.device.prepare(program, state, arena)?);
+    fn load(&self, name: &str, device: &DeviceHandle) -> Result<LoadedProgram> {
+        let loaded = plan(name, &self.tape, &self.layout)?.load(device)?;
         for (value, data) in &self.uploads {
             let Place::State(view) = self.tape.info(*value).place else { continue };
-            loaded.write(self.layout.offset(view), data)?;
+            loaded.executable().state().write(self.layout.offset(view), data)?;
         }
         Ok(loaded)
     }
 
     /// Runs once and compares everything that is expected.
-    fn check(&self, name: &str, device: &mut dyn Device) -> Result<Vec<Check>> {
-        let mut loaded = self.load(name, device)?;
-        loaded.run()?;
+    fn check(&self, name: &str, device: &DeviceHandle) -> Result<Vec<Check>> {
+        let loaded = self.load(name, device)?;
+        loaded.executable().run()?;
         self.expected
             .iter()
             .map(|e| Ok(floats_above(&e.name, &loaded.read(e.value)?, &e.reference, e.tolerance, e.floor)))
             .collect()
-    }
-
-    fn offset(&self, value: Value) -> u64 {
-        match self.tape.info(value).place {
-            Place::State(view) => self.layout.offset(view),
-            Place::Arena => 0,
-        }
-    }
-}
-
-/// A bench on a device.
-struct Loaded<'d> {
-    device: &'d mut dyn Device,
-    planned: Planned,
-    state: Allocation,
-    arena: Allocation,
-    prepared: Option<Prepared>,
-}
-
-impl Loaded<'_> {
-    fn write(&mut self, offset: u64, data: &[f32]) -> Result<()> {
-        self.device.upload(self.state, offset, bytemuck::cast_slice(data))
-    }
-
-    fn run(&mut self) -> Result<()> {
-        if let Some(prepared) = self.prepared {
-            self.device.run(prepared)?;
-        }
-        self.device.synchronize()
-    }
-
-    fn read(&mut self, value: Value) -> Result<Vec<f32>> {
-        let place = self.planned.locations.get(&value);
-        let &(space, offset, bytes) = place.ok_or_else(|| Error::new("the program does not compute it"))?;
-        let from = if space == Space::State { self.state } else { self.arena };
-        let mut data = vec![0f32; bytes as usize / 4];
-        self.device.download(from, offset, bytemuck::cast_slice_mut(&mut data))?;
-        Ok(data)
-    }
-}
-
-impl Drop for Loaded<'_> {
-    fn drop(&mut self) {
-        // A device that cannot give memory back says so at its next use.
-        _ = self.device.release(self.state);
-        _ = self.device.release(self.arena);
     }
 }
 
@@ -271,7 +214,7 @@ impl Case<'_> {
     fn ready(
         &self,
         measure: &'static str,
-        run: impl FnOnce(&mut dyn Device) -> Result<Vec<Check>> + 'static,
+        run: impl FnOnce(&DeviceHandle) -> Result<Vec<Check>> + 'static,
     ) -> Job {
         Job { name: self.name.clone(), measure, run: Box::new(run) }
     }
@@ -664,12 +607,12 @@ impl Case<'_> {
             // One pass a run: u and v live on from run to run.
             {
                 let (bench, built) = layer.bench(&w, &us[0], &vs[0], &dys[..1]);
-                let mut loaded = bench.load(&name, device)?;
+                let loaded = bench.load(&name, device)?;
                 for i in 0..passes {
                     for dy in &built.dy {
-                        loaded.write(bench.offset(*dy), &layer.upstream(&dys[i..=i]))?;
+                        loaded.write(*dy, &layer.upstream(&dys[i..=i]))?;
                     }
-                    loaded.run()?;
+                    loaded.executable().run()?;
                     let y = layer.outputs(&loaded.read(built.y)?);
                     checks.push(floats(format!("y{i}"), &y, &ys[i], tolerance));
                     for dw in &built.dw {
@@ -683,8 +626,8 @@ impl Case<'_> {
             // All passes in one batch, as real and fake are: gradients add up.
             if passes > 1 {
                 let (bench, built) = layer.bench(&w, &us[0], &vs[0], &dys);
-                let mut loaded = bench.load(&name, device)?;
-                loaded.run()?;
+                let loaded = bench.load(&name, device)?;
+                loaded.executable().run()?;
                 let y = layer.outputs(&loaded.read(built.y)?);
                 checks.push(floats("y of all in one batch", &y, &ys.concat(), tolerance));
                 let mut sum = vec![0.0; w.len()];
@@ -728,15 +671,15 @@ impl Case<'_> {
             let g = b.input("g", shape, zeros());
             let schedule = b.input("schedule", Shape::row(1, 2), vec![0.0; 2]);
             b.tape.adam(p, m, v, g, schedule, hyper);
-            let mut loaded = b.load(&name, device)?;
+            let loaded = b.load(&name, device)?;
             let mut checks = Vec::new();
             for i in 0..steps {
                 let t = (i + 1) as f64;
                 let rate = (rates[i] / (1.0 - hyper.beta1.powf(t))) as f32;
                 let scale = (1.0 - hyper.beta2.powf(t)).sqrt().recip() as f32;
-                loaded.write(b.offset(schedule), &[rate, scale])?;
-                loaded.write(b.offset(g), &gs[i])?;
-                loaded.run()?;
+                loaded.write(schedule, &[rate, scale])?;
+                loaded.write(g, &gs[i])?;
+                loaded.executable().run()?;
                 let now = loaded.read(p)?;
                 checks.push(floats(format!("p{}", i + 1), &now, &ps[i], tolerance::OP));
                 checks.push(floats(format!("m{}", i + 1), &loaded.read(m)?, &ms[i], tolerance::OP));

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use super::golden::Golden;
 use super::report::{Check, FileReport, Group};
 use super::tolerance::{self, Bounds, Difference};
-use crate::device::Device;
+use crate::device::executable::DeviceHandle;
 use crate::nn::{Config, Role, Tap};
 use crate::tape::Value;
 use crate::tensor::{nchw_to_nhwc, nhwc_to_nchw};
@@ -256,9 +256,9 @@ impl Recorded {
     }
 
     /// Repeats the run on a device and compares.
-    pub(super) fn run(&self, golden: &Golden, device: Box<dyn Device>) -> Result<FileReport> {
+    pub(super) fn run(&self, golden: &Golden, device: &DeviceHandle) -> Result<FileReport> {
         let started = std::time::Instant::now();
-        let what = self.what(&device.describe());
+        let what = self.what(&device.lock().describe());
         let mut notes = self.notes.clone();
         let recording = Recording { outputs: true, taps: self.taps };
         let mut trainer = Trainer::new(device, &self.cfg, self.batch, 0, recording)?;

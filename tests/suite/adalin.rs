@@ -2,14 +2,13 @@
 //! twice the same bits; what it moves, and what the compiler made of it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use safetensors::SafeTensors;
 use ugatit::bench::adalin::case::{Case, Inputs, Kind, Part, deviation};
 use ugatit::bench::adalin::reference::{self, Outputs};
 use ugatit::bench::adalin::{count, tolerance};
 use ugatit::device::emulator::{Emulator, Options, WarpOrder};
-use ugatit::device::{Device, Space};
+use ugatit::device::executable::{DeviceHandle, Executable};
 use ugatit::tape::{
     Activation, Affine, LowerOptions, NormVariant, Seed, StateLayout, StateView, Tape, plan::plan_with,
 };
@@ -18,9 +17,9 @@ use ugatit::tensor::{DType, Shape, nchw_to_nhwc};
 const DTYPES: [DType; 3] = [DType::F32, DType::F16, DType::Bf16];
 
 fn run(case: &Case, inputs: &Inputs) -> Outputs {
-    let mut device = Emulator::new(Options::default());
+    let device = DeviceHandle::new(Emulator::new(Options::default()));
     let built = case.build().unwrap_or_else(|e| panic!("{}: {e}", case.describe()));
-    built.run(&mut device, inputs).unwrap_or_else(|e| panic!("{}: {e}", case.describe()))
+    built.run(&device, inputs).unwrap_or_else(|e| panic!("{}: {e}", case.describe()))
 }
 
 fn check(case: &Case, inputs: &Inputs, want: &Outputs, tolerance: f64) {
@@ -231,8 +230,8 @@ fn the_same_bits_on_every_run() {
             let case = Case::new(Kind::Iln, variant, dtype, Shape::new(2, 2, 20, 17, 16));
             let inputs = Inputs::random(&case, 1.0, 1.0, 2);
             let first = run(&case, &inputs);
-            let mut device = Emulator::new(Options { threads: 1, ..Options::default() });
-            let second = case.build().unwrap().run(&mut device, &inputs).unwrap();
+            let device = DeviceHandle::new(Emulator::new(Options { threads: 1, ..Options::default() }));
+            let second = case.build().unwrap().run(&device, &inputs).unwrap();
             assert_eq!(first, second, "{}", case.describe());
         }
     }
@@ -284,8 +283,8 @@ fn the_fused_variants_move_little_more_than_they_must() {
             if variant == NormVariant::Network {
                 case.padded = Some((1, 1));
             }
-            let mut emulator = Emulator::new(Options::default());
-            let [forward, backward] = count(&mut emulator, &case).unwrap();
+            let emulator = DeviceHandle::new(Emulator::new(Options::default()));
+            let [forward, backward] = count(&emulator, &case).unwrap();
             let tensor = case.least_backward() / 3;
             let within = |what: &str, got: u64, least: u64| {
                 let ratio = got as f64 / least as f64;
@@ -320,8 +319,8 @@ fn the_resident_variant_moves_every_tensor_once() {
         .flat_map(|dtype| [(dtype, Shape::new(1, 16, 64, 64, 64)), (dtype, Shape::new(1, 1, 64, 64, 256))])
     {
         let case = Case::new(Kind::AdaLin, NormVariant::Resident, dtype, shape);
-        let mut emulator = Emulator::new(Options::default());
-        let [forward, backward] = count(&mut emulator, &case).unwrap();
+        let emulator = DeviceHandle::new(Emulator::new(Options::default()));
+        let [forward, backward] = count(&emulator, &case).unwrap();
         for (what, counts, least) in
             [("forward", &forward, case.least_forward()), ("backward", &backward, case.least_backward())]
         {
@@ -375,13 +374,12 @@ fn resident_blocks_wait_for_each_other_where_they_must() {
     let inputs = Inputs::random(&case, 1.0, 1.0, 4);
     let plain = run(&case, &inputs);
     for warp_order in [WarpOrder::Forward, WarpOrder::Reverse] {
-        let mut device = Emulator::new(Options { warp_order, check_races: true, ..Options::default() });
+        let options = Options { warp_order, check_races: true, ..Options::default() };
+        let device = DeviceHandle::new(Emulator::new(options));
         let built = case.build().unwrap();
-        assert_eq!(built.run(&mut device, &inputs).unwrap(), plain);
-        let (state, arena) = built.allocate(&mut device, 1).unwrap();
-        built.upload(&mut device, state, 1, &inputs).unwrap();
-        let program = device.prepare(Arc::new(built.program(Part::Both, 2, 1)), state, arena).unwrap();
-        device.run(program).unwrap();
+        assert_eq!(built.run(&device, &inputs).unwrap(), plain);
+        let state = built.state(&device, 1, &inputs).unwrap();
+        Executable::load(built.program(Part::Both, 2, 1), &state).unwrap().run().unwrap();
     }
 }
 
@@ -437,8 +435,8 @@ fn the_baselines_move_what_their_passes_say() {
         [(NormVariant::Elementary, 23.0, 76.0), (NormVariant::Composed, 11.0, 27.0)]
     {
         let case = Case::new(Kind::AdaLin, variant, DType::F32, Shape::new(1, 8, 32, 32, 64));
-        let mut emulator = Emulator::new(Options::default());
-        let [forward, backward] = count(&mut emulator, &case).unwrap();
+        let emulator = DeviceHandle::new(Emulator::new(Options::default()));
+        let [forward, backward] = count(&emulator, &case).unwrap();
         let tensor = (case.least_backward() / 3) as f64;
         for (got, passes) in [(forward, forward_passes), (backward, backward_passes)] {
             // Broadcast operands are read beside the tensors: at most one each time.
@@ -482,25 +480,16 @@ fn a_planned_network_agrees_in_every_variant() {
         tape.backward(&[Seed::Upstream(out, upstream)], &grads);
         let options = LowerOptions { norm, ..LowerOptions::default() };
         let planned = plan_with("norms", &tape, &layout, options).unwrap();
-        let mut device = Emulator::new(Options::default());
-        let state = device.allocate(layout.bytes()).unwrap();
-        let arena = device.allocate(planned.program.arena_bytes).unwrap();
+        let device = DeviceHandle::new(Emulator::new(Options::default()));
+        let launches = planned.program.launches.len();
+        let loaded = planned.load(&device).unwrap();
         for (i, (_, offset, bytes)) in layout.buffers().enumerate().take(5) {
             let values = (0..bytes / 4).map(|k| ((k * 37 + i as u64 * 11) % 101) as f32 / 50.0 - 1.0);
-            let values: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
-            device.upload(state, offset, &values).unwrap();
+            loaded.executable().state().write(offset, &values.collect::<Vec<f32>>()).unwrap();
         }
-        let program = std::sync::Arc::new(planned.program.clone());
-        let prepared = device.prepare(program, state, arena).unwrap();
-        device.run(prepared).unwrap();
-        let read = [padded, out].into_iter().chain(grads.map(|g| g.1)).map(|v| {
-            let (space, offset, bytes) = planned.locations[&v];
-            let from = if space == Space::State { state } else { arena };
-            let mut data = vec![0u8; bytes as usize];
-            device.download(from, offset, &mut data).unwrap();
-            data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-        });
-        (planned.program.launches.len(), read.collect())
+        loaded.executable().run().unwrap();
+        let read = [padded, out].into_iter().chain(grads.map(|g| g.1)).map(|v| loaded.read(v).unwrap());
+        (launches, read.collect())
     };
     let (launches, want) = run(NormVariant::Vectorised);
     for norm in NormVariant::ALL {

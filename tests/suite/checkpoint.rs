@@ -21,7 +21,7 @@ fn meta(config: &Config) -> Meta {
 }
 
 fn trainer(config: &Config, seed: u64) -> Trainer {
-    let mut trainer = Trainer::new(crate::device(), config, 1, 0, Recording::default()).expect("a trainer");
+    let mut trainer = Trainer::new(&crate::device(), config, 1, 0, Recording::default()).expect("a trainer");
     trainer.initialise(seed).expect("weights");
     // Moments that are not all 0.
     let n = trainer.get("genB2A", "DownBlock.5.weight", Slot::M).expect("a tensor").len();
@@ -167,13 +167,13 @@ fn a_generator_loads_from_a_file_of_its_weights_only() {
     std::fs::write(&path, slim).expect("written");
 
     let mut checkpoint = Checkpoint::open(&path).expect("whole");
-    let mut inference = Inference::new(crate::device(), &config, 1, 1).expect("an inference");
+    let mut inference = Inference::new(&crate::device(), &config, 1, 1).expect("an inference");
     checkpoint.load_generator(1, &mut inference).expect("loaded");
     let image = vec![0.25; 16 * 16 * 3];
     let (image, map) = inference.translate(&image).expect("translated");
     assert!(image.iter().all(|x| x.abs() <= 1.0) && map.len() == 16);
     expect_error(checkpoint.load_into(&mut trainer), &["slim.safetensors has no genA2B/"]);
-    let mut inference = Inference::new(crate::device(), &config, 0, 1).expect("an inference");
+    let mut inference = Inference::new(&crate::device(), &config, 0, 1).expect("an inference");
     expect_error(checkpoint.load_generator(0, &mut inference), &["has no genA2B/gap_fc.weight"]);
 }
 
@@ -257,7 +257,7 @@ fn files_of_another_model_name_the_tensor_and_both_shapes() {
     expect_error(checkpoint.load_into(&mut larger), &parts);
     edit_config(&path, "img_size", json!(24));
     let mut inference =
-        Inference::new(crate::device(), &Config { img_size: 24, ..full }, 0, 1).expect("an inference");
+        Inference::new(&crate::device(), &Config { img_size: 24, ..full }, 0, 1).expect("an inference");
     let mut checkpoint = Checkpoint::open(&path).expect("whole");
     expect_error(
         checkpoint.load_generator(0, &mut inference),

@@ -97,7 +97,7 @@ impl Recording {
     }
 
     fn verify(&self) -> FileReport {
-        verify(&self.golden(), crate::device()).unwrap_or_else(|e| panic!("{e}"))
+        verify(&self.golden(), &crate::device()).unwrap_or_else(|e| panic!("{e}"))
     }
 
     /// The groups that deviate.
@@ -112,13 +112,13 @@ impl Recording {
     fn refusal(&self) -> String {
         let golden = self.golden();
         let error = check(&golden).expect_err("must be refused");
-        assert_eq!(verify(&golden, crate::device()).expect_err("must be refused"), error);
+        assert_eq!(verify(&golden, &crate::device()).expect_err("must be refused"), error);
         error.message().to_owned()
     }
 }
 
 fn holds(name: &str) {
-    let report = verify(&Golden::open(&path(name)).unwrap(), crate::device()).unwrap();
+    let report = verify(&Golden::open(&path(name)).unwrap(), &crate::device()).unwrap();
     assert!(report.holds(), "{}", report.text(false));
 }
 

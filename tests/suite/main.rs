@@ -13,7 +13,8 @@ mod train;
 
 use std::path::PathBuf;
 
-use ugatit::device::{Device, select};
+use ugatit::device::executable::DeviceHandle;
+use ugatit::device::select;
 
 /// A file of the repository, or of the folder that `UGATIT_ROOT` names where these tests were carried to
 /// another machine (`scripts/bundle.sh`).
@@ -23,7 +24,7 @@ fn project(path: &str) -> PathBuf {
 }
 
 /// The device under test: the emulator, or what `UGATIT_DEVICE` names.
-fn device() -> Box<dyn Device> {
+fn device() -> DeviceHandle {
     let choice = select::Choice::from_env().expect("UGATIT_DEVICE").unwrap_or(select::Choice::Emulator);
     select::open(choice).expect("the device opens").0
 }

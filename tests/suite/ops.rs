@@ -1,11 +1,8 @@
 //! Every operation against float64 on odd shapes: the forward values, and the gradients against central
 //! differences of the float64 function, along random directions and single elements.
 
-use std::sync::Arc;
-
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use ugatit::device::{Device, Space};
 use ugatit::tape::{
     Activation, Affine, ConvVariant, LossKind, LowerOptions, Seed, StateLayout, StateView, Tape, Value,
     plan_with,
@@ -22,6 +19,10 @@ struct Host {
 impl Host {
     fn new(s: Shape, f: impl FnMut(usize) -> f64) -> Self {
         Self { s, x: (0..s.len()).map(f).collect() }
+    }
+
+    fn single(&self) -> Vec<f32> {
+        self.x.iter().map(|&v| v as f32).collect()
     }
 
     fn index(&self, d: usize, n: usize, h: usize, w: usize, c: usize) -> usize {
@@ -168,54 +169,32 @@ fn random(r: &mut ChaCha8Rng, s: Shape, scale: f64, offset: f64) -> Host {
 fn run(case: &Case, dy: &Host) -> (Vec<f64>, Vec<Vec<f64>>) {
     let mut layout = StateLayout::default();
     let mut tape = Tape::new();
-    let state = |tape: &mut Tape, layout: &mut StateLayout, name: String, s: Shape| {
-        let view = StateView { buffer: layout.add(name.clone(), 4 * s.len() as u64), offset: 0 };
-        (tape.state(name, s, view), view)
+    let mut state = |tape: &mut Tape, name: &str, s: Shape| {
+        let view = StateView { buffer: layout.add(name, 4 * s.len() as u64), offset: 0 };
+        tape.state(name, s, view)
     };
-    let inputs: Vec<_> = case
-        .inputs
-        .iter()
-        .enumerate()
-        .map(|(i, h)| state(&mut tape, &mut layout, format!("input {i}"), h.s))
+    let numbered = case.inputs.iter().enumerate();
+    let inputs: Vec<Value> =
+        numbered.clone().map(|(i, h)| state(&mut tape, &format!("input {i}"), h.s)).collect();
+    let grads: Vec<Value> = numbered
+        .take(case.differentiable)
+        .map(|(i, h)| state(&mut tape, &format!("gradient {i}"), h.s))
         .collect();
-    let grads: Vec<_> = case.inputs[..case.differentiable]
-        .iter()
-        .enumerate()
-        .map(|(i, h)| state(&mut tape, &mut layout, format!("gradient {i}"), h.s))
-        .collect();
-    let upstream = state(&mut tape, &mut layout, "dy".into(), dy.s);
-    let values: Vec<Value> = inputs.iter().map(|i| i.0).collect();
-    let out = (case.record)(&mut tape, &values);
+    let upstream = state(&mut tape, "dy", dy.s);
+    let out = (case.record)(&mut tape, &inputs);
     assert_eq!(tape.shape(out), dy.s, "{}: output shape", case.name);
     tape.keep(out);
-    let wrt: Vec<_> = values.iter().zip(&grads).map(|(v, g)| (*v, g.0)).collect();
-    tape.backward(&[Seed::Upstream(out, upstream.0)], &wrt);
+    let wrt: Vec<_> = inputs.iter().copied().zip(grads.iter().copied()).collect();
+    tape.backward(&[Seed::Upstream(out, upstream)], &wrt);
     let planned = plan_with(case.name, &tape, &layout, case.options).expect("plans");
 
-    let mut device = super::device();
-    let memory = device.allocate(layout.bytes()).expect("allocates");
-    let arena = device.allocate(planned.program.arena_bytes.max(1)).expect("allocates");
-    let upload = |device: &mut dyn Device, view: StateView, x: &[f64]| {
-        let x: Vec<f32> = x.iter().map(|&v| v as f32).collect();
-        device.upload(memory, layout.offset(view), bytemuck::cast_slice(&x)).expect("uploads");
-    };
-    for (i, h) in inputs.iter().zip(&case.inputs) {
-        upload(&mut *device, i.1, &h.x);
+    let loaded = planned.load(&super::device()).expect("loads");
+    for (&v, h) in inputs.iter().zip(&case.inputs).chain([(&upstream, dy)]) {
+        loaded.write(v, &h.single()).expect("writes");
     }
-    upload(&mut *device, upstream.1, &dy.x);
-    let (space, offset, bytes) = planned.locations[&out];
-    let prepared = device.prepare(Arc::new(planned.program), memory, arena).expect("prepares");
-    device.run(prepared).unwrap_or_else(|e| panic!("{}: {e}", case.name));
-    device.synchronize().unwrap_or_else(|e| panic!("{}: {e}", case.name));
-    let mut read = |from, offset: u64, n: usize| {
-        let mut x = vec![0f32; n];
-        device.download(from, offset, bytemuck::cast_slice_mut(&mut x)).expect("downloads");
-        x.into_iter().map(f64::from).collect::<Vec<_>>()
-    };
-    let y = read(if space == Space::State { memory } else { arena }, offset, bytes as usize / 4);
-    let d =
-        grads.iter().zip(&case.inputs).map(|(g, h)| read(memory, layout.offset(g.1), h.x.len())).collect();
-    (y, d)
+    loaded.executable().run().unwrap_or_else(|e| panic!("{}: {e}", case.name));
+    let read = |v: Value| -> Vec<f64> { loaded.read(v).expect("reads").into_iter().map(f64::from).collect() };
+    (read(out), grads.iter().map(|&g| read(g)).collect())
 }
 
 fn check(case: &Case) {
@@ -508,30 +487,21 @@ fn losses() {
         let mut tape = Tape::new();
         let mut add = |tape: &mut Tape, name: &str, s: Shape| {
             let view = StateView { buffer: layout.add(name, 4 * s.len() as u64), offset: 0 };
-            (tape.state(name, s, view), view)
+            tape.state(name, s, view)
         };
-        let (v, v_at) = add(&mut tape, "x", s);
-        let (t, t_at) = add(&mut tape, "target", s);
-        let (dx, dx_at) = add(&mut tape, "dx", s);
-        let (terms, terms_at) = add(&mut tape, "terms", Shape::new(2, 2, 1, 1, 1));
-        tape.loss(kind, v, (kind == LossKind::L1).then_some(t), &targets, terms);
+        let [v, t, dx] = ["x", "target", "dx"].map(|name| add(&mut tape, name, s));
+        let terms = add(&mut tape, "terms", Shape::new(2, 2, 1, 1, 1));
+        let against_tensor = kind == LossKind::L1;
+        tape.loss(kind, v, against_tensor.then_some(t), &targets, terms);
         tape.backward(&[Seed::Loss(terms, weights)], &[(v, dx)]);
         let planned = plan_with(name, &tape, &layout, LowerOptions::default()).expect("plans");
-        let mut device = super::device();
-        let memory = device.allocate(layout.bytes()).expect("allocates");
-        let arena = device.allocate(256).expect("allocates");
-        for (at, h) in [(v_at, &x), (t_at, &target)] {
-            let data: Vec<f32> = h.x.iter().map(|&v| v as f32).collect();
-            device.upload(memory, layout.offset(at), bytemuck::cast_slice(&data)).expect("uploads");
+        let loaded = planned.load(&super::device()).expect("loads");
+        loaded.write(v, &x.single()).expect("writes");
+        if against_tensor {
+            loaded.write(t, &target.single()).expect("writes");
         }
-        let prepared = device.prepare(Arc::new(planned.program), memory, arena).expect("prepares");
-        device.run(prepared).expect("runs");
-        let mut read = |at: StateView, n: usize| {
-            let mut x = vec![0f32; n];
-            device.download(memory, layout.offset(at), bytemuck::cast_slice_mut(&mut x)).expect("downloads");
-            x
-        };
-        let (got_terms, got_dx) = (read(terms_at, 4), read(dx_at, s.len()));
+        loaded.executable().run().expect("runs");
+        let (got_terms, got_dx) = (loaded.read(terms).expect("reads"), loaded.read(dx).expect("reads"));
 
         let n = s.len() / 4;
         for g in 0..4 {

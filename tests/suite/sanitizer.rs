@@ -1,16 +1,14 @@
 //! A whole training step under every check of the emulator, and its bits with the warps in another order.
 
 use ugatit::device::emulator::{Emulator, Options, WarpOrder};
-use ugatit::device::{Allocation, Device};
+use ugatit::device::executable::DeviceHandle;
 use ugatit::nn::Config;
-use ugatit::study::run::Shared;
 use ugatit::train::{Recording, Trainer};
 
 /// All bytes that two training steps leave: weights, gradients, moments, spectral vectors, losses.
 fn state(cfg: &Config, options: Options) -> Vec<u8> {
-    let device = Shared::new(Emulator::new(options));
-    let mut trainer =
-        Trainer::new(Box::new(device.another()), cfg, 1, 0, Recording::default()).expect("it can be planned");
+    let device = DeviceHandle::new(Emulator::new(options));
+    let mut trainer = Trainer::new(&device, cfg, 1, 0, Recording::default()).expect("it can be planned");
     trainer.initialise(5).expect("it has room");
     let image = |by: usize| -> Vec<f32> {
         (0..cfg.img_size.pow(2) * 3).map(|i| ((i * by) % 511) as f32 / 255.5 - 1.0).collect()
@@ -19,10 +17,8 @@ fn state(cfg: &Config, options: Options) -> Vec<u8> {
     for step in 1..=2 {
         trainer.step(step, &a, &b).unwrap_or_else(|e| panic!("{e}"));
     }
-    let mut bytes = vec![0; trainer.program().state_bytes as usize];
-    // The trainer allocates its state first.
-    device.lock().download(Allocation(0), 0, &mut bytes).expect("it is there");
-    bytes
+    let step = trainer.executable();
+    step.state().read(0, step.program().state_bytes as usize).expect("it is there")
 }
 
 #[test]

@@ -14,10 +14,10 @@ struct Trained {
 fn train(norm: Norms) -> Trained {
     let cfg = Config { img_size: 24, ch: 4, n_res: 1, n_dis: 4, light: true, ..Config::default() };
     let options = LowerOptions::from(norm);
-    let mut trainer =
-        Trainer::with_options(crate::device(), &cfg, 1, 0, Recording::default(), options).expect("a trainer");
+    let mut trainer = Trainer::with_options(&crate::device(), &cfg, 1, 0, Recording::default(), options)
+        .expect("a trainer");
     trainer.initialise(3).expect("weights");
-    let launches = trainer.program().launches.len();
+    let launches = trainer.executable().program().launches.len();
     let image = |of: u32| -> Vec<f32> {
         (0..24 * 24 * 3).map(|i: u32| ((i * 7919 + of * 104_729) % 511) as f32 / 255.5 - 1.0).collect()
     };

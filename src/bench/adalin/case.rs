@@ -10,7 +10,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::reference::Outputs;
-use crate::device::{Allocation, BUFFER_ALIGN, Buffer, BufferRef, Device, Launch, Program, Space};
+use crate::device::executable::{DeviceHandle, Executable, State};
+use crate::device::{BUFFER_ALIGN, Buffer, BufferRef, Launch, Program, Space};
 use crate::kernels::arg::Write;
 use crate::tape::norm::{self, NormVariant};
 use crate::tape::{Activation, plan};
@@ -293,12 +294,18 @@ impl Built {
     }
 
     fn finish(mut self) -> Result<Self> {
-        // What the backward pass reads of the forward pass stays, so that it can run again.
+        // What the backward pass reads of the forward pass is state, so that it can run by itself.
         let users =
             |launches: &[Launch]| -> HashSet<u32> { launches.iter().flat_map(Launch::buffers).collect() };
         let (before, after) = (users(&self.launches[..self.split]), users(&self.launches[self.split..]));
-        let kept = before.intersection(&after).copied().collect();
-        self.arena_bytes = plan::lay_out(&mut self.buffers, &mut self.launches, &kept);
+        for (i, b) in self.buffers.iter_mut().enumerate() {
+            let i = i as u32;
+            if b.space == Space::Arena && before.contains(&i) && after.contains(&i) {
+                (b.space, b.offset) = (Space::State, self.state_bytes);
+                self.state_bytes = (b.offset + b.bytes).next_multiple_of(BUFFER_ALIGN);
+            }
+        }
+        self.arena_bytes = plan::lay_out(&mut self.buffers, &mut self.launches, &HashSet::new());
         for launch in &self.launches {
             launch.check(&self.buffers)?;
         }
@@ -343,30 +350,16 @@ impl Built {
         }
     }
 
-    /// Memory for so many sets of buffers: state and arena.
-    ///
-    /// # Errors
-    /// When the device has too little.
-    pub fn allocate(&self, device: &mut dyn Device, sets: usize) -> Result<(Allocation, Allocation)> {
-        let state = device.allocate(self.state_bytes * sets as u64)?;
-        Ok((state, device.allocate((self.arena_bytes * sets as u64).max(BUFFER_ALIGN))?))
-    }
-
     fn place(&self, name: &str) -> Option<&Buffer> {
         self.named.get(name).map(|&b| &self.buffers[b as usize])
     }
 
-    /// Uploads the inputs into every set, and zeroes for the counters.
+    /// New state for so many sets of buffers, with the inputs in every set, and zeroes for the counters.
     ///
     /// # Errors
-    /// When the device fails.
-    pub fn upload(
-        &self,
-        device: &mut dyn Device,
-        to: Allocation,
-        sets: usize,
-        inputs: &Inputs,
-    ) -> Result<()> {
+    /// When the device fails or has too little memory.
+    pub fn state(&self, device: &DeviceHandle, sets: usize, inputs: &Inputs) -> Result<Arc<State>> {
+        let state = State::new(device, self.state_bytes * sets as u64)?;
         let dtype = self.case.dtype;
         for (name, values, dtype) in [
             ("x", &inputs.x, dtype),
@@ -383,26 +376,33 @@ impl Built {
                 return Err(Error::new(format!("{what}: {name} has {} bytes, not {}", bytes.len(), b.bytes)));
             }
             for set in 0..sets as u64 {
-                device.upload(to, b.offset + set * self.state_bytes, &bytes)?;
+                state.write(b.offset + set * self.state_bytes, &bytes)?;
             }
         }
         for b in self.buffers.iter().filter(|b| b.name == "counters") {
             for set in 0..sets as u64 {
-                device.upload(to, b.offset + set * self.state_bytes, &vec![0; b.bytes as usize])?;
+                state.zero(b.offset + set * self.state_bytes, b.bytes)?;
             }
         }
-        Ok(())
+        Ok(state)
+    }
+
+    /// Both passes, once, over new memory.
+    ///
+    /// # Errors
+    /// As [`Self::state`].
+    pub fn load(&self, device: &DeviceHandle, inputs: &Inputs) -> Result<Executable> {
+        Executable::load(self.program(Part::Both, 1, 1), &self.state(device, 1, inputs)?)
     }
 
     /// Reads the first set's results.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn download(&self, device: &mut dyn Device, from: Allocation) -> Result<Outputs> {
-        let mut read = |name: &str, dtype: DType| -> Result<Vec<f64>> {
+    pub fn outputs(&self, state: &State) -> Result<Outputs> {
+        let read = |name: &str, dtype: DType| -> Result<Vec<f64>> {
             let Some(b) = self.place(name) else { return Ok(Vec::new()) };
-            let mut bytes = vec![0; b.bytes as usize];
-            device.download(from, b.offset, &mut bytes)?;
+            let bytes = state.read(b.offset, b.bytes as usize)?;
             Ok(decode(&bytes, dtype).into_iter().map(f64::from).collect())
         };
         Ok(Outputs {
@@ -418,16 +418,10 @@ impl Built {
     ///
     /// # Errors
     /// When the device fails.
-    pub fn run(&self, device: &mut dyn Device, inputs: &Inputs) -> Result<Outputs> {
-        let (state, arena) = self.allocate(device, 1)?;
-        self.upload(device, state, 1, inputs)?;
-        let program = device.prepare(Arc::new(self.program(Part::Both, 1, 1)), state, arena)?;
-        device.run(program)?;
-        device.synchronize()?;
-        let outputs = self.download(device, state)?;
-        device.release(state)?;
-        device.release(arena)?;
-        Ok(outputs)
+    pub fn run(&self, device: &DeviceHandle, inputs: &Inputs) -> Result<Outputs> {
+        let executable = self.load(device, inputs)?;
+        executable.run()?;
+        self.outputs(executable.state())
     }
 }
 

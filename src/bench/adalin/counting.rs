@@ -1,27 +1,23 @@
 //! What a case moves and executes, counted by the emulator.
 
-use std::sync::Arc;
-
 use super::case::{Case, Inputs, Part};
 use super::record::Counts;
-use crate::device::Device;
-use crate::device::emulator::{self, Emulator};
+use crate::device::emulator;
+use crate::device::executable::DeviceHandle;
 use crate::{Error, Result};
 
 /// Runs a case once on the emulator and returns what forward and backward pass moved and executed.
 ///
 /// # Errors
-/// When the emulator finds an error in a kernel.
-pub fn count(emulator: &mut Emulator, case: &Case) -> Result<[Counts; 2]> {
+/// When the emulator finds an error in a kernel, or the device does not count.
+pub fn count(emulator: &DeviceHandle, case: &Case) -> Result<[Counts; 2]> {
     let built = case.build()?;
-    let (state, arena) = built.allocate(emulator, 1)?;
-    built.upload(emulator, state, 1, &Inputs::random(case, 0.5, 1.0, 1))?;
-    let program = emulator.prepare(Arc::new(built.program(Part::Both, 1, 1)), state, arena)?;
-    emulator.set_counting(true);
-    emulator.run(program)?;
-    emulator.synchronize()?;
-    emulator.set_counting(false);
-    let launches: Vec<_> = emulator.counters(program).iter().map(|l| l.total()).collect();
+    let executable = built.load(emulator, &Inputs::random(case, 0.5, 1.0, 1))?;
+    emulator.lock().set_counting(true);
+    let ran = executable.run();
+    emulator.lock().set_counting(false);
+    ran?;
+    let launches: Vec<_> = executable.counters().iter().flatten().map(|l| l.total()).collect();
     if launches.len() != built.launches(Part::Both).len() {
         return Err(Error::new("the emulator did not count every launch"));
     }
@@ -40,7 +36,5 @@ pub fn count(emulator: &mut Emulator, case: &Case) -> Result<[Counts; 2]> {
             last_launch_bytes: launches.last().map_or(0, bytes),
         }
     });
-    emulator.release(state)?;
-    emulator.release(arena)?;
     Ok(counts)
 }

@@ -12,7 +12,6 @@ pub mod reference;
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use case::{Built, Case, Inputs, Kind, Part, deviation, dtype_name};
 use chart::Chart;
@@ -20,10 +19,9 @@ use record::{Record, Time};
 
 pub use counting::count;
 
-use crate::device::cuda::Cuda;
-use crate::device::emulator::{self, Emulator};
-use crate::device::select::Choice;
-use crate::device::{Buffer, BufferRef, Device, Launch, Program, Space};
+use crate::device::executable::{DeviceHandle, Executable, LaunchMode};
+use crate::device::select::{self, Choice};
+use crate::device::{Buffer, BufferRef, DeviceKind, Launch, Program, Space};
 use crate::format::{Column, Table};
 use crate::kernels::arg::{In, Out};
 use crate::kernels::{args, entry};
@@ -74,29 +72,6 @@ pub fn tolerance(variant: NormVariant, dtype: DType) -> f64 {
     }
 }
 
-enum Machine {
-    Gpu(Box<Cuda>),
-    Emulated(Box<Emulator>),
-}
-
-impl Machine {
-    fn open(choice: Choice) -> Result<Self> {
-        let emulated = || Self::Emulated(Box::new(Emulator::new(emulator::Options::default())));
-        Ok(match choice {
-            Choice::Emulator => emulated(),
-            Choice::Cuda(ordinal) => Self::Gpu(Box::new(Cuda::open(ordinal.unwrap_or(0))?)),
-            Choice::Auto => Cuda::open(0).map_or_else(|_| emulated(), |gpu| Self::Gpu(Box::new(gpu))),
-        })
-    }
-
-    fn device(&mut self) -> &mut dyn Device {
-        match self {
-            Self::Gpu(gpu) => &mut **gpu,
-            Self::Emulated(emulator) => &mut **emulator,
-        }
-    }
-}
-
 /// Runs the benchmark, shows the tables on `out` and returns the records.
 ///
 /// # Errors
@@ -126,8 +101,8 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<Vec<Record>> {
         draw(options, &records)?;
         return Ok(records);
     }
-    let mut machine = Machine::open(options.device.unwrap_or_default())?;
-    let records = measure(options, &mut machine, out)?;
+    let (device, _) = select::open(options.device.unwrap_or_default())?;
+    let records = measure(options, &device, out)?;
     if let Some(path) = &options.json {
         record::write(path, &records)?;
     }
@@ -144,9 +119,9 @@ fn or<T: Copy>(given: &[T], default: &[T]) -> Vec<T> {
     if given.is_empty() { default.to_vec() } else { given.to_vec() }
 }
 
-fn measure(options: &Options, machine: &mut Machine, out: &mut dyn Write) -> Result<Vec<Record>> {
+fn measure(options: &Options, device: &DeviceHandle, out: &mut dyn Write) -> Result<Vec<Record>> {
     let told = |e: std::io::Error| Error::io("cannot write the table", &e);
-    let emulated = matches!(machine, Machine::Emulated(_));
+    let emulated = device.lock().kind() == DeviceKind::Emulator;
     let size = |n, side, c| Shape::new(1, n, side, side, c);
     let mut sizes = vec![size(1, 64, 256), size(16, 32, 64)];
     if !emulated {
@@ -160,21 +135,15 @@ fn measure(options: &Options, machine: &mut Machine, out: &mut dyn Write) -> Res
         or(&options.dtype, if emulated { &[DType::F32, DType::F16] } else { &[DType::F32, DType::Bf16] });
     let variants = or(&options.variant, &NormVariant::ALL);
     let kinds = or(&options.kind, &[Kind::AdaLin]);
-    let device = if emulated { "emulator".to_owned() } else { machine.device().describe() };
-    let copy = match machine {
-        Machine::Gpu(gpu) => {
-            let copy = copy_ceiling(gpu)?;
-            writeln!(out, "{device}; copy ceiling {copy:.0} GB/s (read + written). Times are medians of {SAMPLES} samples by events after 3 runs unmeasured; GB/s of the least bytes; warm: the same buffers each time, rotated: more than {} MiB in turn.", BEYOND_L2 >> 20).map_err(told)?;
-            copy
-        }
-        Machine::Emulated(_) => {
-            writeln!(
-                out,
-                "counts of the emulator, no time: bytes as threads ask for them, caches play no part"
-            )
+    let name = if emulated { "emulator".to_owned() } else { device.lock().describe() };
+    let copy = if emulated {
+        writeln!(out, "counts of the emulator, no time: bytes as threads ask for them, caches play no part")
             .map_err(told)?;
-            0.0
-        }
+        0.0
+    } else {
+        let copy = copy_ceiling(device)?;
+        writeln!(out, "{name}; copy ceiling {copy:.0} GB/s (read + written). Times are medians of {SAMPLES} samples by events after 3 runs unmeasured; GB/s of the least bytes; warm: the same buffers each time, rotated: more than {} MiB in turn.", BEYOND_L2 >> 20).map_err(told)?;
+        copy
     };
     let (date, commit) = (record::today(), record::commit());
     let mut records: Vec<Record> = Vec::new();
@@ -189,18 +158,18 @@ fn measure(options: &Options, machine: &mut Machine, out: &mut dyn Write) -> Res
                     if variant == NormVariant::Network {
                         (case.act, case.padded) = (Activation::Relu, Some((1, 1)));
                     }
-                    if let Machine::Gpu(gpu) = machine
-                        && options.variant.is_empty()
-                        && let Err(e) = gpu.holds(&case.build()?.program(Part::Both, 1, 1))
+                    let program = case.build()?.program(Part::Both, 1, 1);
+                    if options.variant.is_empty()
+                        && let Err(e) = device.lock().check_launches(&program)
                     {
                         // Nobody asked for this one by name; the others can do without it.
                         writeln!(out, "  {variant} is left out: {}", e.message()).map_err(told)?;
                         continue;
                     }
-                    check(machine.device(), &case, &mut references)?;
+                    check(device, &case, &mut references)?;
                     let base = |part: Part| Record {
                         source: "ugatit".into(),
-                        device: device.clone(),
+                        device: name.clone(),
                         date: date.clone(),
                         commit: commit.clone(),
                         kind: kind.name().into(),
@@ -217,19 +186,14 @@ fn measure(options: &Options, machine: &mut Machine, out: &mut dyn Write) -> Res
                         counts: None,
                         time: None,
                     };
-                    match machine {
-                        Machine::Emulated(emulator) => {
-                            let counts = count(emulator, &case)?;
-                            for (part, counts) in [Part::Forward, Part::Backward].into_iter().zip(counts) {
-                                records.push(Record { counts: Some(counts), ..base(part) });
-                            }
-                        }
-                        Machine::Gpu(gpu) => {
-                            for part in [Part::Forward, Part::Backward] {
-                                for time in times(gpu, &case, part, copy)? {
-                                    records.push(Record { time: Some(time), ..base(part) });
-                                }
-                            }
+                    let parts = [Part::Forward, Part::Backward];
+                    if emulated {
+                        let counted = parts.into_iter().zip(count(device, &case)?);
+                        records.extend(counted.map(|(part, c)| Record { counts: Some(c), ..base(part) }));
+                    } else {
+                        for part in parts {
+                            let times = times(device, &case, part, copy)?;
+                            records.extend(times.into_iter().map(|t| Record { time: Some(t), ..base(part) }));
                         }
                     }
                 }
@@ -243,7 +207,7 @@ fn measure(options: &Options, machine: &mut Machine, out: &mut dyn Write) -> Res
 type References = HashMap<String, (Case, Inputs, reference::Outputs)>;
 
 /// Compares the case with double precision, on fewer images where there are very many.
-fn check(device: &mut dyn Device, case: &Case, references: &mut References) -> Result<()> {
+fn check(device: &DeviceHandle, case: &Case, references: &mut References) -> Result<()> {
     let mut case = *case;
     case.shape.n = case.shape.n.min((CHECKED / (case.shape.pixels() * case.shape.c)).max(1));
     let key = format!("{} {} {:?} {:?}", case.kind, case.shape, case.dtype, case.act);
@@ -279,24 +243,10 @@ fn median(samples: &mut [f64]) -> f64 {
 }
 
 /// Microseconds of one of `repeats` passes in a program.
-fn time_program(
-    gpu: &mut Cuda,
-    program: Program,
-    state: crate::device::Allocation,
-    arena: crate::device::Allocation,
-    repeats: usize,
-    graph: bool,
-) -> Result<f64> {
-    let program = gpu.prepare(Arc::new(program), state, arena)?;
+fn time_program(executable: &Executable, repeats: usize, mode: LaunchMode) -> Result<f64> {
     let mut samples = Vec::with_capacity(SAMPLES);
     for sample in 0..SAMPLES + 3 {
-        if graph {
-            gpu.run(program)?;
-        } else {
-            gpu.run_stream(program)?;
-        }
-        gpu.synchronize()?;
-        let ms = gpu.elapsed_ms()?.ok_or_else(|| Error::new("the GPU gave no time"))?;
+        let ms = executable.time(mode)?.ok_or_else(|| Error::new("the GPU gave no time"))?;
         if sample >= 3 {
             samples.push(ms * 1e3 / repeats as f64);
         }
@@ -308,7 +258,7 @@ fn time_program(
 ///
 /// # Errors
 /// When the GPU fails, or has too little memory for the case.
-pub fn times(gpu: &mut Cuda, case: &Case, part: Part, copy_gb_per_s: f64) -> Result<Vec<Time>> {
+pub fn times(gpu: &DeviceHandle, case: &Case, part: Part, copy_gb_per_s: f64) -> Result<Vec<Time>> {
     let built = case.build()?;
     let least = if part == Part::Forward { case.least_forward() } else { case.least_backward() };
     let inputs = Inputs::random(case, 0.5, 1.0, 1);
@@ -316,23 +266,20 @@ pub fn times(gpu: &mut Cuda, case: &Case, part: Part, copy_gb_per_s: f64) -> Res
     for regime in ["warm", "rotated"] {
         let sets = if regime == "warm" { 1 } else { (BEYOND_L2 / built.bytes() + 2).min(64) as usize };
         let needed = built.bytes() * sets as u64;
-        let free = gpu.memory()?.free;
+        let free = gpu.lock().memory()?.free;
         if needed > free {
             let what = case.describe();
             return Err(Error::new(format!("{what}: needs {needed} bytes of memory, but {free} are free")));
         }
-        let (state, arena) = built.allocate(gpu, sets)?;
-        built.upload(gpu, state, sets, &inputs)?;
+        let state = built.state(gpu, sets, &inputs)?;
         // Long enough that the ends of the measured time do not matter, in whole rounds of the sets.
         let repeats = ((1u64 << 30) / least.max(1)).clamp(4, 64) as usize;
         let repeats = repeats.next_multiple_of(sets);
         // The backward pass needs what a forward pass leaves, in every set.
-        let first = gpu.prepare(Arc::new(built.program(Part::Forward, sets, sets)), state, arena)?;
-        gpu.run(first)?;
-        gpu.synchronize()?;
-        for mode in ["stream", "graph"] {
-            let program = built.program(part, repeats, sets);
-            let microseconds = time_program(gpu, program, state, arena, repeats, mode == "graph")?;
+        Executable::load(built.program(Part::Forward, sets, sets), &state)?.run()?;
+        let executable = Executable::load(built.program(part, repeats, sets), &state)?;
+        for (mode, launch_mode) in [("stream", LaunchMode::Stream), ("graph", LaunchMode::Graph)] {
+            let microseconds = time_program(&executable, repeats, launch_mode)?;
             let gb_per_s = least as f64 / microseconds / 1e3;
             times.push(Time {
                 regime: regime.into(),
@@ -342,8 +289,6 @@ pub fn times(gpu: &mut Cuda, case: &Case, part: Part, copy_gb_per_s: f64) -> Res
                 copy_gb_per_s,
             });
         }
-        gpu.release(state)?;
-        gpu.release(arena)?;
     }
     Ok(times)
 }
@@ -352,7 +297,7 @@ pub fn times(gpu: &mut Cuda, case: &Case, part: Part, copy_gb_per_s: f64) -> Res
 ///
 /// # Errors
 /// When the GPU fails.
-pub fn copy_ceiling(gpu: &mut Cuda) -> Result<f64> {
+pub fn copy_ceiling(gpu: &DeviceHandle) -> Result<f64> {
     let bytes: u64 = 512 << 20;
     let (count, repeats) = (bytes / 4, 8);
     let buffer = |name: &str, offset| Buffer { name: name.into(), space: Space::State, offset, bytes };
@@ -369,10 +314,7 @@ pub fn copy_ceiling(gpu: &mut Cuda) -> Result<f64> {
         arena_bytes: 0,
         state_bytes: 2 * bytes,
     };
-    let (state, arena) = (gpu.allocate(2 * bytes)?, gpu.allocate(256)?);
-    let microseconds = time_program(gpu, program, state, arena, repeats, true)?;
-    gpu.release(state)?;
-    gpu.release(arena)?;
+    let microseconds = time_program(&Executable::new(gpu, program)?, repeats, LaunchMode::Graph)?;
     Ok(2.0 * bytes as f64 / microseconds / 1e3)
 }
 
@@ -473,16 +415,10 @@ fn rows(out: &mut dyn Write, records: &[Record]) -> std::io::Result<()> {
 ///
 /// # Errors
 /// When the GPU fails.
-pub fn graph_time(gpu: &mut Cuda, built: &Built, part: Part, passes: usize) -> Result<f64> {
-    let (state, arena) = built.allocate(gpu, 1)?;
-    built.upload(gpu, state, 1, &Inputs::random(&built.case, 0.5, 1.0, 1))?;
-    let first = gpu.prepare(Arc::new(built.program(Part::Forward, 1, 1)), state, arena)?;
-    gpu.run(first)?;
-    let program = gpu.prepare(Arc::new(built.program(part, passes, 1)), state, arena)?;
-    gpu.run(program)?;
-    gpu.synchronize()?;
-    let ms = gpu.elapsed_ms()?.ok_or_else(|| Error::new("the GPU gave no time"))?;
-    gpu.release(state)?;
-    gpu.release(arena)?;
+pub fn graph_time(gpu: &DeviceHandle, built: &Built, part: Part, passes: usize) -> Result<f64> {
+    let state = built.state(gpu, 1, &Inputs::random(&built.case, 0.5, 1.0, 1))?;
+    Executable::load(built.program(Part::Forward, 1, 1), &state)?.run()?;
+    let executable = Executable::load(built.program(part, passes, 1), &state)?;
+    let ms = executable.time(LaunchMode::Graph)?.ok_or_else(|| Error::new("the GPU gave no time"))?;
     Ok(ms * 1e3)
 }

@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::ThreadPool;
 
-use crate::device::{Allocation, Arg, Device, Launch, MemoryInfo, Prepared, Program, Space};
+use crate::device::{Allocation, Arg, Device, DeviceKind, Launch, MemoryInfo, Prepared, Program, Space};
 use crate::kernels::{Kernel, Module, Param};
 use crate::{Error, Result};
 
@@ -181,16 +181,6 @@ impl Emulator {
     /// Warp-instructions executed since the emulator was made.
     pub fn executed(&self) -> u64 {
         self.executed.load(Relaxed)
-    }
-
-    /// Whether later runs count what they execute and move.
-    pub fn set_counting(&mut self, on: bool) {
-        self.options.count = on;
-    }
-
-    /// What each launch of a program did in its latest counted run, in order.
-    pub fn counters(&self, program: Prepared) -> &[LaunchCounters] {
-        self.programs.get(program.0 as usize).map_or(&[], |p| &p.counters)
     }
 
     fn get(&self, a: Allocation) -> Result<&Memory> {
@@ -371,6 +361,18 @@ impl Emulator {
 }
 
 impl Device for Emulator {
+    fn kind(&self) -> DeviceKind {
+        DeviceKind::Emulator
+    }
+
+    fn set_counting(&mut self, on: bool) {
+        self.options.count = on;
+    }
+
+    fn counters(&self, program: Prepared) -> Option<&[LaunchCounters]> {
+        Some(self.programs.get(program.0 as usize).map_or(&[], |p| &p.counters))
+    }
+
     fn describe(&self) -> String {
         match self.pool.current_num_threads() {
             1 => "emulator (1 thread)".to_owned(),
