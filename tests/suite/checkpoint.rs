@@ -222,7 +222,7 @@ fn other_files_are_no_checkpoints() {
     expect_error(Checkpoint::open(&path), &["its format is 2, written by ugatit"]);
     let (_folder, path, _) = saved(&config());
     edit_config(&path, "ch", json!(0));
-    expect_error(Checkpoint::open(&path), &["its configuration cannot be", "--ch 0"]);
+    expect_error(Checkpoint::open(&path), &["its configuration cannot be", "ch 0 is out of range"]);
 }
 
 #[test]
