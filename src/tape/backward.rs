@@ -24,8 +24,9 @@ impl Tape {
     pub fn backward(&mut self, seeds: &[Seed], wrt: &[(Value, Value)]) -> Gradients {
         let mut needed: HashSet<Value> = wrt.iter().map(|w| w.0).collect();
         for op in &self.ops {
-            if op.differentiable().iter().any(|v| needed.contains(v)) {
-                needed.extend(op.writes());
+            let uses = op.uses();
+            if uses.differentiable.iter().any(|v| needed.contains(v)) {
+                needed.extend(uses.writes);
             }
         }
         let recorded = self.ops.len();

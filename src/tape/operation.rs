@@ -10,25 +10,48 @@ use super::value::{Place, Value, Values};
 use crate::Result;
 use crate::tensor::DType;
 
-/// One kind of operation, forward or adjoint. Each is a plain struct in its own file of `ops`, see there.
-///
-/// A value that an operation adds to, or updates in place, is one that it writes; it is one that it reads too
-/// where somebody has to have written it before.
-pub(super) trait Operation: fmt::Debug + Any {
-    /// The values it reads.
-    fn reads(&self) -> Vec<Value>;
+/// The values that an operation reads and writes. One that it adds to or updates in place is written; it is read
+/// too where something must have written it before.
+#[derive(Debug, Default)]
+pub(super) struct Uses {
+    pub reads: Vec<Value>,
+    pub writes: Vec<Value>,
+    /// Those of `reads` with respect to which the operation has a derivative.
+    pub differentiable: Vec<Value>,
+}
 
-    /// The values it writes.
-    fn writes(&self) -> Vec<Value>;
-
-    /// Those it reads with respect to which it has a derivative: none, unless it says so.
-    fn differentiable(&self) -> Vec<Value> {
-        Vec::new()
+impl Uses {
+    /// These are read.
+    pub fn reads(values: impl IntoIterator<Item = Value>) -> Self {
+        Self::default().also(values)
     }
+
+    /// These are read too.
+    pub fn also(mut self, values: impl IntoIterator<Item = Value>) -> Self {
+        self.reads.extend(values);
+        self
+    }
+
+    /// The operation has a derivative with respect to all that are read so far.
+    pub fn differentiable(self) -> Self {
+        Self { differentiable: self.reads.clone(), ..self }
+    }
+
+    /// These are written.
+    pub fn writes(mut self, values: impl IntoIterator<Item = Value>) -> Self {
+        self.writes.extend(values);
+        self
+    }
+}
+
+/// One kind of operation, forward or adjoint. Each is a plain struct in its own file of `ops`, see there.
+pub(super) trait Operation: fmt::Debug + Any {
+    /// The values it reads and writes, and those it can be differentiated by.
+    fn uses(&self) -> Uses;
 
     /// Appends the operations that carry the gradient of its outputs to its inputs.
     fn adjoint(&self, _back: &mut Backward) {
-        assert!(self.differentiable().is_empty(), "{self:?} has no adjoint");
+        assert!(self.uses().differentiable.is_empty(), "{self:?} has no adjoint");
     }
 
     /// Makes its launches.

@@ -93,7 +93,8 @@ pub(crate) fn lay_out(buffers: &mut [Buffer], launches: &mut [Launch], kept: &Ha
 
 /// Kernels count elements in 31 bits.
 fn check_extents(values: &Values, ops: &Operations) -> Result<()> {
-    for v in ops.iter().flat_map(|op| op.reads().into_iter().chain(op.writes())) {
+    let uses = ops.iter().map(|op| op.uses());
+    for v in uses.flat_map(|uses| uses.reads.into_iter().chain(uses.writes)) {
         let ValueInfo { name, shape, .. } = values.info(v);
         if shape.len() > i32::MAX as usize {
             let message = format!("{name} would have {} elements ({shape})", shape.len());
@@ -110,8 +111,9 @@ fn live(tape: &Tape) -> Operations {
     let mut live: HashSet<Value> = HashSet::new();
     let mut ops = Operations::new();
     for op in tape.ops.iter().rev() {
-        if op.writes().iter().any(|v| live.contains(v) || tape.values.outlives(*v)) {
-            live.extend(op.reads());
+        let uses = op.uses();
+        if uses.writes.iter().any(|v| live.contains(v) || tape.values.outlives(*v)) {
+            live.extend(uses.reads);
             ops.push(Rc::clone(op));
         }
     }

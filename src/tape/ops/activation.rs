@@ -5,7 +5,7 @@ use crate::device::Launch;
 use crate::kernels::{args, entry};
 use crate::tape::grid::{int, over};
 use crate::tape::lowering::Lowering;
-use crate::tape::operation::{Backward, Operation};
+use crate::tape::operation::{Backward, Operation, Uses};
 use crate::tape::record::Tape;
 use crate::tape::value::Value;
 
@@ -49,16 +49,8 @@ struct Activate {
 }
 
 impl Operation for Activate {
-    fn reads(&self) -> Vec<Value> {
-        vec![self.inp]
-    }
-
-    fn writes(&self) -> Vec<Value> {
-        vec![self.out]
-    }
-
-    fn differentiable(&self) -> Vec<Value> {
-        vec![self.inp]
+    fn uses(&self) -> Uses {
+        Uses::reads([self.inp]).differentiable().writes([self.out])
     }
 
     fn adjoint(&self, back: &mut Backward) {
@@ -91,12 +83,8 @@ struct ActivateGrad {
 }
 
 impl Operation for ActivateGrad {
-    fn reads(&self) -> Vec<Value> {
-        vec![self.dout, self.out]
-    }
-
-    fn writes(&self) -> Vec<Value> {
-        vec![self.dinp]
+    fn uses(&self) -> Uses {
+        Uses::reads([self.dout, self.out]).writes([self.dinp])
     }
 
     fn lower(&self, to: &mut Lowering) -> Result<()> {

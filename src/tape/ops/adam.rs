@@ -5,7 +5,7 @@ use crate::device::Launch;
 use crate::kernels::{args, entry};
 use crate::tape::grid::{int, over};
 use crate::tape::lowering::Lowering;
-use crate::tape::operation::Operation;
+use crate::tape::operation::{Operation, Uses};
 use crate::tape::record::Tape;
 use crate::tape::value::Value;
 
@@ -45,12 +45,8 @@ struct Adam {
 }
 
 impl Operation for Adam {
-    fn reads(&self) -> Vec<Value> {
-        vec![self.p, self.m, self.v, self.g, self.schedule]
-    }
-
-    fn writes(&self) -> Vec<Value> {
-        vec![self.p, self.m, self.v]
+    fn uses(&self) -> Uses {
+        Uses::reads([self.p, self.m, self.v, self.g, self.schedule]).writes([self.p, self.m, self.v])
     }
 
     fn lower(&self, to: &mut Lowering) -> Result<()> {
@@ -82,12 +78,8 @@ struct ClipRho {
 }
 
 impl Operation for ClipRho {
-    fn reads(&self) -> Vec<Value> {
-        vec![self.rho]
-    }
-
-    fn writes(&self) -> Vec<Value> {
-        vec![self.rho]
+    fn uses(&self) -> Uses {
+        Uses::reads([self.rho]).writes([self.rho])
     }
 
     fn lower(&self, to: &mut Lowering) -> Result<()> {

@@ -6,7 +6,7 @@ use crate::device::Launch;
 use crate::kernels::{args, entry};
 use crate::tape::grid::{THREADS, block_sum_for_all, block_sum_for_one, blocks, ceil_div, int};
 use crate::tape::lowering::Lowering;
-use crate::tape::operation::{Backward, Operation};
+use crate::tape::operation::{Backward, Operation, Uses};
 use crate::tape::record::Tape;
 use crate::tape::value::Value;
 use crate::tensor::Shape;
@@ -51,16 +51,8 @@ struct CamFold {
 }
 
 impl Operation for CamFold {
-    fn reads(&self) -> Vec<Value> {
-        vec![self.weight, self.gap_w, self.gmp_w]
-    }
-
-    fn writes(&self) -> Vec<Value> {
-        vec![self.out]
-    }
-
-    fn differentiable(&self) -> Vec<Value> {
-        self.reads()
+    fn uses(&self) -> Uses {
+        Uses::reads([self.weight, self.gap_w, self.gmp_w]).differentiable().writes([self.out])
     }
 
     fn adjoint(&self, back: &mut Backward) {
@@ -98,12 +90,9 @@ struct CamFoldGrad {
 }
 
 impl Operation for CamFoldGrad {
-    fn reads(&self) -> Vec<Value> {
-        vec![self.dfolded, self.weight, self.gap_w, self.gmp_w]
-    }
-
-    fn writes(&self) -> Vec<Value> {
-        vec![self.dweight, self.dgap_w, self.dgmp_w]
+    fn uses(&self) -> Uses {
+        let written = [self.dweight, self.dgap_w, self.dgmp_w];
+        Uses::reads([self.dfolded, self.weight, self.gap_w, self.gmp_w]).writes(written)
     }
 
     fn lower(&self, to: &mut Lowering) -> Result<()> {
@@ -137,18 +126,10 @@ struct CamLogits {
 }
 
 impl Operation for CamLogits {
-    fn reads(&self) -> Vec<Value> {
-        let mut values = self.differentiable();
-        values.extend(self.spectral.iter().flatten().map(|s| s.inv_sigma));
-        values
-    }
-
-    fn writes(&self) -> Vec<Value> {
-        vec![self.out]
-    }
-
-    fn differentiable(&self) -> Vec<Value> {
-        vec![self.gap, self.gmp, self.gap_w, self.gmp_w]
+    fn uses(&self) -> Uses {
+        let inv_sigma = self.spectral.iter().flatten().map(|s| s.inv_sigma);
+        let read = [self.gap, self.gmp, self.gap_w, self.gmp_w];
+        Uses::reads(read).differentiable().also(inv_sigma).writes([self.out])
     }
 
     fn adjoint(&self, back: &mut Backward) {
@@ -202,14 +183,10 @@ struct CamLogitsPoolGrad {
 }
 
 impl Operation for CamLogitsPoolGrad {
-    fn reads(&self) -> Vec<Value> {
-        let mut values = vec![self.dlogits, self.gap_w, self.gmp_w];
-        values.extend(self.spectral.iter().flatten().map(|s| s.inv_sigma));
-        values
-    }
-
-    fn writes(&self) -> Vec<Value> {
-        vec![self.dgap, self.dgmp]
+    fn uses(&self) -> Uses {
+        let inv_sigma = self.spectral.iter().flatten().map(|s| s.inv_sigma);
+        let read = [self.dlogits, self.gap_w, self.gmp_w];
+        Uses::reads(read).also(inv_sigma).writes([self.dgap, self.dgmp])
     }
 
     fn lower(&self, to: &mut Lowering) -> Result<()> {
@@ -218,6 +195,9 @@ impl Operation for CamLogitsPoolGrad {
         let (gap_scale, n_per_scale) = scale(to, self.spectral.map(|s| s[0]), s.n);
         let (gmp_scale, _) = scale(to, self.spectral.map(|s| s[1]), s.n);
         let args = args::CamLogitsBackwardPool {
+            c: int(s.c),
+            n: int(s.n),
+            n_per_scale,
             dgap: to.only_write(self.dgap)?,
             dgmp: to.only_write(self.dgmp)?,
             dlogits: to.input(self.dlogits),
@@ -225,9 +205,6 @@ impl Operation for CamLogitsPoolGrad {
             gmp_w: to.input(self.gmp_w),
             gap_scale,
             gmp_scale,
-            c: int(s.c),
-            n: int(s.n),
-            n_per_scale,
         };
         let grid = [ceil_div(s.c, THREADS), s.images() as u32, 1];
         let launch = blocks(Launch::new(entry::CAM_LOGITS_BACKWARD_POOL_F32, args)?, grid);
@@ -248,14 +225,9 @@ struct CamLogitsWeightGrad {
 }
 
 impl Operation for CamLogitsWeightGrad {
-    fn reads(&self) -> Vec<Value> {
-        let mut values = vec![self.dlogits, self.logits, self.pooled];
-        values.extend(self.spectral.iter().flat_map(|s| s.values()));
-        values
-    }
-
-    fn writes(&self) -> Vec<Value> {
-        vec![self.dweight]
+    fn uses(&self) -> Uses {
+        let spectral = self.spectral.iter().flat_map(|s| s.values());
+        Uses::reads([self.dlogits, self.logits, self.pooled]).also(spectral).writes([self.dweight])
     }
 
     fn lower(&self, to: &mut Lowering) -> Result<()> {
@@ -290,12 +262,8 @@ struct Heatmap {
 }
 
 impl Operation for Heatmap {
-    fn reads(&self) -> Vec<Value> {
-        vec![self.inp]
-    }
-
-    fn writes(&self) -> Vec<Value> {
-        vec![self.out]
+    fn uses(&self) -> Uses {
+        Uses::reads([self.inp]).writes([self.out])
     }
 
     fn lower(&self, to: &mut Lowering) -> Result<()> {

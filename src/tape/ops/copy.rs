@@ -5,7 +5,7 @@ use crate::kernels::arg::{In, Write};
 use crate::kernels::{args, entry};
 use crate::tape::grid::{THREADS, blocks, ceil_div, int};
 use crate::tape::lowering::Lowering;
-use crate::tape::operation::{Backward, Operation};
+use crate::tape::operation::{Backward, Operation, Uses};
 use crate::tape::record::Tape;
 use crate::tape::value::Value;
 use crate::tensor::Shape;
@@ -46,16 +46,9 @@ impl CopyImages {
 }
 
 impl Operation for CopyImages {
-    fn reads(&self) -> Vec<Value> {
-        vec![self.inp]
-    }
-
-    fn writes(&self) -> Vec<Value> {
-        vec![self.out]
-    }
-
-    fn differentiable(&self) -> Vec<Value> {
-        if self.add { Vec::new() } else { vec![self.inp] }
+    fn uses(&self) -> Uses {
+        let uses = Uses::reads([self.inp]).writes([self.out]);
+        if self.add { uses } else { uses.differentiable() }
     }
 
     fn adjoint(&self, back: &mut Backward) {

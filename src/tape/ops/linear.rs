@@ -6,7 +6,7 @@ use crate::device::Launch;
 use crate::kernels::{args, entry};
 use crate::tape::grid::{block_sum_for_one, ceil_div, int};
 use crate::tape::lowering::Lowering;
-use crate::tape::operation::{Backward, Operation};
+use crate::tape::operation::{Backward, Operation, Uses};
 use crate::tape::record::Tape;
 use crate::tape::value::Value;
 use crate::tensor::Shape;
@@ -41,16 +41,8 @@ struct Linear {
 }
 
 impl Operation for Linear {
-    fn reads(&self) -> Vec<Value> {
-        vec![self.inp, self.weight]
-    }
-
-    fn writes(&self) -> Vec<Value> {
-        vec![self.out]
-    }
-
-    fn differentiable(&self) -> Vec<Value> {
-        self.reads()
+    fn uses(&self) -> Uses {
+        Uses::reads([self.inp, self.weight]).differentiable().writes([self.out])
     }
 
     fn adjoint(&self, back: &mut Backward) {
@@ -91,12 +83,8 @@ struct LinearInputGrad {
 }
 
 impl Operation for LinearInputGrad {
-    fn reads(&self) -> Vec<Value> {
-        vec![self.dpre, self.weight]
-    }
-
-    fn writes(&self) -> Vec<Value> {
-        vec![self.dinp]
+    fn uses(&self) -> Uses {
+        Uses::reads([self.dpre, self.weight]).writes([self.dinp])
     }
 
     fn lower(&self, to: &mut Lowering) -> Result<()> {
@@ -124,12 +112,8 @@ struct LinearWeightGrad {
 }
 
 impl Operation for LinearWeightGrad {
-    fn reads(&self) -> Vec<Value> {
-        vec![self.dpre, self.inp]
-    }
-
-    fn writes(&self) -> Vec<Value> {
-        vec![self.dweight]
+    fn uses(&self) -> Uses {
+        Uses::reads([self.dpre, self.inp]).writes([self.dweight])
     }
 
     fn lower(&self, to: &mut Lowering) -> Result<()> {

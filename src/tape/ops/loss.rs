@@ -5,7 +5,7 @@ use crate::device::Launch;
 use crate::kernels::{KernelOf, args, entry};
 use crate::tape::grid::{block_sum_for_one, ceil_div, int};
 use crate::tape::lowering::Lowering;
-use crate::tape::operation::{Backward, Operation};
+use crate::tape::operation::{Backward, Operation, Uses};
 use crate::tape::record::Tape;
 use crate::tape::value::Value;
 use crate::tensor::Shape;
@@ -85,16 +85,8 @@ struct Loss {
 }
 
 impl Operation for Loss {
-    fn reads(&self) -> Vec<Value> {
-        [self.inp].into_iter().chain(self.target).collect()
-    }
-
-    fn writes(&self) -> Vec<Value> {
-        vec![self.terms]
-    }
-
-    fn differentiable(&self) -> Vec<Value> {
-        vec![self.inp]
+    fn uses(&self) -> Uses {
+        Uses::reads([self.inp]).differentiable().also(self.target).writes([self.terms])
     }
 
     fn adjoint(&self, back: &mut Backward) {
@@ -133,12 +125,8 @@ struct LossGrad {
 }
 
 impl Operation for LossGrad {
-    fn reads(&self) -> Vec<Value> {
-        self.of.reads()
-    }
-
-    fn writes(&self) -> Vec<Value> {
-        vec![self.dinp]
+    fn uses(&self) -> Uses {
+        Uses::reads([self.of.inp]).also(self.of.target).writes([self.dinp])
     }
 
     fn lower(&self, to: &mut Lowering) -> Result<()> {

@@ -1,13 +1,13 @@
 //! The operations, one file each: what is recorded, its derivative, its launches.
 //!
-//! To add an operation, say `scale`:
+//! To add an operation `<op>`:
 //!
-//! * `kernels/scale.cu`: its kernels. The build makes `args::ScaleForward { .. }` and `entry::SCALE_FORWARD_F32` of
-//!   `scale_forward_f32`, its parameters by name and type.
-//! * `src/tape/ops/scale.rs`: a recorder (`impl Tape`), a plain struct for the operation and one for its adjoint, and
-//!   for each of them `impl Operation`: what it reads and writes, the adjoint, the launches. `pad.rs` is a short example.
-//! * `tests/suite/ops/scale.rs`: against float64 on odd shapes, `check(&case(..))` as in its neighbours.
-//! * the line `mod scale;` below, and another one in `tests/suite/ops/mod.rs`.
+//! * `kernels/<op>.cu`: its kernels. Of `scale_forward_f32` the build makes `entry::SCALE_FORWARD_F32` and the struct
+//!   `args::ScaleForward { .. }`, the parameters by name and type.
+//! * `src/tape/ops/<op>.rs`: a recorder (`impl Tape`), a plain struct for the operation and one for its adjoint, and
+//!   `impl Operation` for each of them: what it uses, the adjoint, the launches. `pad.rs` is a short example.
+//! * `tests/suite/ops/<op>.rs`: against float64 on odd shapes, as its neighbours.
+//! * the line `mod <op>;` below, and another one in `tests/suite/ops/mod.rs`.
 //!
 //! To add a variant of a family's kernels, say of the convolutions: its `.cu` file, a file here of the same name
 //! (`conv/direct.rs`), and a line for it in the enum in `variant.rs`. The compiler then asks for the rest.

@@ -11,7 +11,7 @@ use crate::kernels::{args, entry};
 use crate::tape::grid::{int, over};
 use crate::tape::lowering::Lowering;
 use crate::tape::norm::{self, Layer, Output, ParamGrads, Params, Saved, Sink};
-use crate::tape::operation::{Backward, Operation};
+use crate::tape::operation::{Backward, Operation, Uses};
 use crate::tape::record::Tape;
 use crate::tape::value::Value;
 use crate::tensor::Shape;
@@ -91,22 +91,11 @@ fn layer(to: &Lowering, inp: Value, affine: Option<Affine>, act: Activation) -> 
 }
 
 impl Operation for Norm {
-    fn reads(&self) -> Vec<Value> {
-        self.differentiable()
-    }
-
-    fn writes(&self) -> Vec<Value> {
-        let mut values = vec![self.out, self.stats];
-        values.extend(self.layer_stats);
-        values.extend(self.padded.map(|p| p.padding.out));
-        values
-    }
-
-    fn differentiable(&self) -> Vec<Value> {
-        let mut values = vec![self.inp];
-        values.extend(self.affine.iter().flat_map(|a| a.values()));
-        values.extend(self.residual);
-        values
+    fn uses(&self) -> Uses {
+        let affine = self.affine.iter().flat_map(|a| a.values());
+        let read = Uses::reads([self.inp]).also(affine).also(self.residual).differentiable();
+        let padded = self.padded.map(|p| p.padding.out);
+        read.writes([self.out, self.stats]).writes(self.layer_stats).writes(padded)
     }
 
     fn adjoint(&self, back: &mut Backward) {
@@ -169,17 +158,11 @@ struct NormGrad {
 }
 
 impl Operation for NormGrad {
-    fn reads(&self) -> Vec<Value> {
-        let mut values = vec![self.dout, self.inp, self.stats];
-        values.extend(self.layer_stats);
-        values.extend(self.affine.iter().flat_map(|a| a.values()));
-        values
-    }
-
-    fn writes(&self) -> Vec<Value> {
-        let mut values = vec![self.dinp];
-        values.extend(self.daffine.iter().flat_map(|a| a.values()));
-        values
+    fn uses(&self) -> Uses {
+        let affine = self.affine.iter().flat_map(|a| a.values());
+        let daffine = self.daffine.iter().flat_map(|a| a.values());
+        let read = Uses::reads([self.dout, self.inp, self.stats]).also(self.layer_stats).also(affine);
+        read.writes([self.dinp]).writes(daffine)
     }
 
     fn lower(&self, to: &mut Lowering) -> Result<()> {

@@ -5,7 +5,7 @@ use crate::device::Launch;
 use crate::kernels::{args, entry};
 use crate::tape::grid::{THREADS, blocks, ceil_div, int};
 use crate::tape::lowering::Lowering;
-use crate::tape::operation::{Backward, Operation};
+use crate::tape::operation::{Backward, Operation, Uses};
 use crate::tape::record::Tape;
 use crate::tape::value::Value;
 use crate::tensor::Shape;
@@ -34,16 +34,8 @@ pub(crate) struct Pad {
 }
 
 impl Operation for Pad {
-    fn reads(&self) -> Vec<Value> {
-        vec![self.inp]
-    }
-
-    fn writes(&self) -> Vec<Value> {
-        vec![self.out]
-    }
-
-    fn differentiable(&self) -> Vec<Value> {
-        vec![self.inp]
+    fn uses(&self) -> Uses {
+        Uses::reads([self.inp]).differentiable().writes([self.out])
     }
 
     fn adjoint(&self, back: &mut Backward) {
@@ -83,12 +75,8 @@ struct PadGrad {
 }
 
 impl Operation for PadGrad {
-    fn reads(&self) -> Vec<Value> {
-        vec![self.dout]
-    }
-
-    fn writes(&self) -> Vec<Value> {
-        vec![self.dinp]
+    fn uses(&self) -> Uses {
+        Uses::reads([self.dout]).writes([self.dinp])
     }
 
     fn lower(&self, to: &mut Lowering) -> Result<()> {

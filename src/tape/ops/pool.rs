@@ -6,7 +6,7 @@ use crate::kernels::arg::{In, Out};
 use crate::kernels::{args, entry};
 use crate::tape::grid::{THREADS, blocks, ceil_div, chunks_of, int, pass};
 use crate::tape::lowering::Lowering;
-use crate::tape::operation::{Backward, Operation};
+use crate::tape::operation::{Backward, Operation, Uses};
 use crate::tape::record::Tape;
 use crate::tape::value::Value;
 use crate::tensor::{DType, Shape};
@@ -40,18 +40,9 @@ struct Pool {
 }
 
 impl Operation for Pool {
-    fn reads(&self) -> Vec<Value> {
-        vec![self.inp]
-    }
-
-    fn writes(&self) -> Vec<Value> {
-        let mut values = vec![self.average];
-        values.extend(self.maximum.iter().flat_map(|m| [m.0, m.1]));
-        values
-    }
-
-    fn differentiable(&self) -> Vec<Value> {
-        vec![self.inp]
+    fn uses(&self) -> Uses {
+        let maximum = self.maximum.iter().flat_map(|m| [m.0, m.1]);
+        Uses::reads([self.inp]).differentiable().writes([self.average]).writes(maximum)
     }
 
     fn adjoint(&self, back: &mut Backward) {
@@ -103,14 +94,9 @@ struct PoolGrad {
 }
 
 impl Operation for PoolGrad {
-    fn reads(&self) -> Vec<Value> {
-        let mut values = vec![self.daverage];
-        values.extend(self.dmaximum.iter().flat_map(|m| [m.0, m.1]));
-        values
-    }
-
-    fn writes(&self) -> Vec<Value> {
-        vec![self.dinp]
+    fn uses(&self) -> Uses {
+        let dmaximum = self.dmaximum.iter().flat_map(|m| [m.0, m.1]);
+        Uses::reads([self.daverage]).also(dmaximum).writes([self.dinp])
     }
 
     fn lower(&self, to: &mut Lowering) -> Result<()> {

@@ -6,7 +6,7 @@ use crate::kernels::arg::{In, Write};
 use crate::kernels::{args, entry};
 use crate::tape::grid::{ceil_div, channel_block, chunks_of, int, over};
 use crate::tape::lowering::Lowering;
-use crate::tape::operation::Operation;
+use crate::tape::operation::{Operation, Uses};
 use crate::tape::value::Value;
 
 /// Joins the chunks of a split reduction into a gradient.
@@ -26,12 +26,8 @@ pub(super) struct BiasGrad {
 }
 
 impl Operation for BiasGrad {
-    fn reads(&self) -> Vec<Value> {
-        vec![self.dpre]
-    }
-
-    fn writes(&self) -> Vec<Value> {
-        vec![self.dbias]
+    fn uses(&self) -> Uses {
+        Uses::reads([self.dpre]).writes([self.dbias])
     }
 
     fn lower(&self, to: &mut Lowering) -> Result<()> {

@@ -11,7 +11,7 @@ use crate::tape::grid::{
     int,
 };
 use crate::tape::lowering::Lowering;
-use crate::tape::operation::Operation;
+use crate::tape::operation::{Operation, Uses};
 use crate::tape::record::Tape;
 use crate::tape::value::Value;
 use crate::tensor::Shape;
@@ -73,14 +73,8 @@ struct PowerIteration {
 }
 
 impl Operation for PowerIteration {
-    fn reads(&self) -> Vec<Value> {
-        vec![self.weight, self.u]
-    }
-
-    fn writes(&self) -> Vec<Value> {
-        let mut values = vec![self.u, self.v];
-        values.extend(self.spectral.values());
-        values
+    fn uses(&self) -> Uses {
+        Uses::reads([self.weight, self.u]).writes([self.u, self.v]).writes(self.spectral.values())
     }
 
     fn lower(&self, to: &mut Lowering) -> Result<()> {

@@ -15,7 +15,7 @@ pub(crate) fn fuse(values: &Values, ops: &mut Operations) {
     let mut readers: HashMap<Value, usize> = HashMap::new();
     let mut paddings: HashMap<Value, Pad> = HashMap::new();
     for op in ops.iter() {
-        op.reads().into_iter().for_each(|v| *readers.entry(v).or_default() += 1);
+        op.uses().reads.into_iter().for_each(|v| *readers.entry(v).or_default() += 1);
         if let Some(&pad) = op.kind::<Pad>() {
             paddings.entry(pad.inp).or_insert(pad);
         }

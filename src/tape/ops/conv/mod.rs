@@ -14,7 +14,7 @@ use crate::kernels::arg::Write;
 use crate::kernels::args;
 use crate::tape::grid::int;
 use crate::tape::lowering::Lowering;
-use crate::tape::operation::{Backward, Operation};
+use crate::tape::operation::{Backward, Operation, Uses};
 use crate::tape::record::Tape;
 use crate::tape::value::Value;
 use crate::tape::variant::ConvVariant;
@@ -113,19 +113,11 @@ struct Conv {
 }
 
 impl Operation for Conv {
-    fn reads(&self) -> Vec<Value> {
-        let mut values = self.differentiable();
-        values.extend(self.spectral.iter().flat_map(|s| s.values()));
-        values
-    }
-
-    fn writes(&self) -> Vec<Value> {
-        vec![self.out]
-    }
-
-    /// 1/sigma is no input of its own: its derivative is the rank-1 term of the weight's gradient.
-    fn differentiable(&self) -> Vec<Value> {
-        [self.inp, self.weight].into_iter().chain(self.bias).collect()
+    fn uses(&self) -> Uses {
+        let spectral = self.spectral.iter().flat_map(|s| s.values());
+        // 1/sigma is no input of its own: its derivative is the rank-1 term of the weight's gradient.
+        let differentiable = Uses::reads([self.inp, self.weight]).also(self.bias).differentiable();
+        differentiable.also(spectral).writes([self.out])
     }
 
     fn adjoint(&self, back: &mut Backward) {
@@ -180,14 +172,9 @@ struct ConvInputGrad {
 }
 
 impl Operation for ConvInputGrad {
-    fn reads(&self) -> Vec<Value> {
-        let mut values = vec![self.dpre, self.weight];
-        values.extend(self.spectral.iter().flat_map(|s| s.values()));
-        values
-    }
-
-    fn writes(&self) -> Vec<Value> {
-        vec![self.dinp]
+    fn uses(&self) -> Uses {
+        let spectral = self.spectral.iter().flat_map(|s| s.values());
+        Uses::reads([self.dpre, self.weight]).also(spectral).writes([self.dinp])
     }
 
     fn lower(&self, to: &mut Lowering) -> Result<()> {
@@ -228,14 +215,9 @@ struct ConvWeightGrad {
 }
 
 impl Operation for ConvWeightGrad {
-    fn reads(&self) -> Vec<Value> {
-        let mut values = vec![self.dpre, self.inp];
-        values.extend(self.corrected.iter().flat_map(Corrected::reads));
-        values
-    }
-
-    fn writes(&self) -> Vec<Value> {
-        vec![self.dweight]
+    fn uses(&self) -> Uses {
+        let layer = self.corrected.iter().flat_map(Corrected::reads);
+        Uses::reads([self.dpre, self.inp]).also(layer).writes([self.dweight])
     }
 
     fn lower(&self, to: &mut Lowering) -> Result<()> {
