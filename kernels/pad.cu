@@ -1,4 +1,4 @@
-// Reflect padding after an optional nearest-neighbour up-sampling, and moving images between batches.
+// Reflect padding after an optional nearest-neighbour up-sampling.
 #include "common/common.cuh"
 
 constexpr int THREADS = 256;
@@ -59,40 +59,28 @@ __device__ __forceinline__ void backward(float *dinp, const float *dout, int H, 
         store(dx, sum.x, accumulate);
 }
 
-// Reflect padding by P after nearest-neighbour up-sampling by UP; four channels a thread.
+// Reflect padding by `pad` after nearest-neighbour up-sampling by `up`; four channels a thread.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    pad_forward_x4_f32(float *out, const float *inp, int H, int W, int C, int P, int UP) {
-    forward<4>(out, inp, H, W, C, P, UP);
+    pad_forward_x4_f32(float *out, const float *inp, int H, int W, int C, int pad, int up) {
+    forward<4>(out, inp, H, W, C, pad, up);
 }
 
-// Reflect padding by P after nearest-neighbour up-sampling by UP; one channel a thread.
+// Reflect padding by `pad` after nearest-neighbour up-sampling by `up`; one channel a thread.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    pad_forward_x1_f32(float *out, const float *inp, int H, int W, int C, int P, int UP) {
-    forward<1>(out, inp, H, W, C, P, UP);
+    pad_forward_x1_f32(float *out, const float *inp, int H, int W, int C, int pad, int up) {
+    forward<1>(out, inp, H, W, C, pad, up);
 }
 
 // Gradient of pad_forward: every input pixel gathers the positions that showed it; four channels a thread.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    pad_backward_x4_f32(ADDS_IF(accumulate) float *dinp, const float *dout, int H, int W, int C, int P, int UP,
+    pad_backward_x4_f32(ADDS_IF(accumulate) float *dinp, const float *dout, int H, int W, int C, int pad, int up,
                         int accumulate) {
-    backward<4>(dinp, dout, H, W, C, P, UP, accumulate);
+    backward<4>(dinp, dout, H, W, C, pad, up, accumulate);
 }
 
 // Gradient of pad_forward: every input pixel gathers the positions that showed it; one channel a thread.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    pad_backward_x1_f32(ADDS_IF(accumulate) float *dinp, const float *dout, int H, int W, int C, int P, int UP,
+    pad_backward_x1_f32(ADDS_IF(accumulate) float *dinp, const float *dout, int H, int W, int C, int pad, int up,
                         int accumulate) {
-    backward<1>(dinp, dout, H, W, C, P, UP, accumulate);
-}
-
-// Copies (or adds) `count` floats per direction between batches of images: direction d of `out` takes
-// direction d of `inp`, or the other one of two where `swap` is 1. Strides are floats from one direction
-// to the next; the caller's pointers already stand on the first image. grid (ceil(count / THREADS), D)
-extern "C" __global__ void __launch_bounds__(THREADS)
-    copy_images_f32(ADDS_IF(accumulate) float *out, const float *inp, int count, int out_stride, int inp_stride,
-                    int swap, int accumulate) {
-    const int i = blockIdx.x * THREADS + threadIdx.x;
-    if (i >= count) return;
-    const int d = blockIdx.y, from = swap ? (int)gridDim.y - 1 - d : d;
-    store(out + (size_t)d * out_stride + i, inp[(size_t)from * inp_stride + i], accumulate);
+    backward<1>(dinp, dout, H, W, C, pad, up, accumulate);
 }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::Value;
 use super::plan::Planned;
+use super::value::Value;
 use crate::device::executable::{DeviceHandle, Executable, State};
 use crate::device::{Location, Space};
 use crate::{Error, Result};

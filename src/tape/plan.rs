@@ -1,11 +1,17 @@
 //! Drops what nobody reads, lowers the rest, and lays every buffer out in one arena by its lifetime.
 
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 use std::sync::Arc;
 
-use super::{LowerOptions, Place, StateLayout, Tape, Value, lower};
+use super::lowering::Lowering;
+use super::operation::Operations;
+use super::record::Tape;
+use super::rewrite::pad_fusion;
+use super::value::{StateLayout, Value, ValueInfo, Values};
+use super::variant::{LowerOptions, NormVariant};
 use crate::device::{BUFFER_ALIGN, Buffer, Launch, Location, Program, Space};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// A program and where the host finds its values.
 #[derive(Clone, Debug)]
@@ -30,28 +36,28 @@ pub fn plan(name: &str, tape: &Tape, layout: &StateLayout) -> Result<Planned> {
 /// # Errors
 /// As [`plan`].
 pub fn plan_with(name: &str, tape: &Tape, layout: &StateLayout, options: LowerOptions) -> Result<Planned> {
-    let ops = live_ops(tape);
-    check_extents(tape, &ops)?;
-    let mut lowered = lower::lower(tape, layout, &ops, options)?;
+    let mut ops = live(tape);
+    check_extents(&tape.values, &ops)?;
+    if options.norm == NormVariant::Network {
+        pad_fusion::fuse(&tape.values, &mut ops);
+    }
+    let mut to = Lowering::new(&tape.values, layout, tape.preset.clone(), options);
+    for op in &ops {
+        op.lower(&mut to)?;
+    }
+    let Lowering { mut buffers, mut launches, value_buffer, .. } = to;
     let kept: HashSet<u32> =
-        lowered.value_buffer.iter().filter(|(v, _)| tape.info(**v).kept).map(|(_, &b)| b).collect();
+        value_buffer.iter().filter(|(v, _)| tape.info(**v).kept).map(|(_, &b)| b).collect();
+    let arena_bytes = lay_out(&mut buffers, &mut launches, &kept);
 
-    let arena_bytes = lay_out(&mut lowered.buffers, &mut lowered.launches, &kept);
-
-    let program = Program {
-        name: name.to_owned(),
-        buffers: lowered.buffers,
-        launches: lowered.launches,
-        arena_bytes,
-        state_bytes: layout.bytes(),
-    };
+    let name = name.to_owned();
+    let program = Program { name, buffers, launches, arena_bytes, state_bytes: layout.bytes() };
     for launch in &program.launches {
         launch.check(&program.buffers)?;
     }
-    let locations = lowered
-        .value_buffer
+    let locations = value_buffer
         .iter()
-        .filter(|(v, _)| tape.info(**v).kept || matches!(tape.info(**v).place, Place::State(_)))
+        .filter(|(v, _)| tape.values.outlives(**v))
         .map(|(&v, &b)| {
             let b = &program.buffers[b as usize];
             (v, Location { space: b.space, offset: b.offset, bytes: b.bytes })
@@ -86,36 +92,29 @@ pub(crate) fn lay_out(buffers: &mut [Buffer], launches: &mut [Launch], kept: &Ha
 }
 
 /// Kernels count elements in 31 bits.
-fn check_extents(tape: &Tape, ops: &[usize]) -> Result<()> {
-    for &i in ops {
-        let (reads, writes) = tape.ops[i].reads_writes();
-        for v in reads.into_iter().chain(writes) {
-            let info = tape.info(v);
-            if info.shape.len() > i32::MAX as usize {
-                let message =
-                    format!("{} would have {} elements ({})", info.name, info.shape.len(), info.shape);
-                return Err(Error::new(message).hint(
-                    "a tensor may have at most 2147483647; try a smaller --size, --ch or --batch-size",
-                ));
-            }
+fn check_extents(values: &Values, ops: &Operations) -> Result<()> {
+    let uses = ops.iter().map(|op| op.uses());
+    for v in uses.flat_map(|uses| uses.reads.into_iter().chain(uses.writes)) {
+        let ValueInfo { name, shape, .. } = values.info(v);
+        if shape.len() > i32::MAX as usize {
+            let message = format!("{name} would have {} elements ({shape})", shape.len());
+            return Err(Error::new(message)
+                .hint("a tensor may have at most 2147483647")
+                .of_kind(ErrorKind::TensorTooLarge));
         }
     }
     Ok(())
 }
 
-/// Positions of the operations that something reads, found from the end.
-fn live_ops(tape: &Tape) -> Vec<usize> {
+/// The operations that something reads, found from the end.
+fn live(tape: &Tape) -> Operations {
     let mut live: HashSet<Value> = HashSet::new();
-    let mut ops = Vec::new();
-    for (i, op) in tape.ops.iter().enumerate().rev() {
-        let (reads, writes) = op.reads_writes();
-        let wanted = writes.iter().any(|v| {
-            let info = tape.info(*v);
-            live.contains(v) || info.kept || matches!(info.place, Place::State(_))
-        });
-        if wanted {
-            live.extend(reads);
-            ops.push(i);
+    let mut ops = Operations::new();
+    for op in tape.ops.iter().rev() {
+        let uses = op.uses();
+        if uses.writes.iter().any(|v| live.contains(v) || tape.values.outlives(*v)) {
+            live.extend(uses.reads);
+            ops.push(Rc::clone(op));
         }
     }
     ops.reverse();

@@ -13,8 +13,7 @@ use super::reference::Outputs;
 use crate::device::executable::{DeviceHandle, Executable, State};
 use crate::device::{BUFFER_ALIGN, Buffer, BufferRef, Launch, Program, Space};
 use crate::kernels::arg::Write;
-use crate::tape::norm::{self, NormVariant};
-use crate::tape::{Activation, plan};
+use crate::tape::{Activation, NormVariant, norm, plan};
 use crate::tensor::{DType, Shape};
 use crate::{Error, Result};
 

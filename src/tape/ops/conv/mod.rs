@@ -1,0 +1,260 @@
+//! Valid convolution, with the activation and 1/sigma in its epilogue. Kernels: `kernels/conv`, a file here for
+//! each of theirs.
+
+mod direct;
+mod implicit_gemm;
+
+use implicit_gemm::Tiles;
+
+use super::activation::{Activation, before_activation};
+use super::reduce::{BiasGrad, join_chunks};
+use super::spectral::{Corrected, Spectral, scale};
+use crate::Result;
+use crate::kernels::arg::Write;
+use crate::kernels::args;
+use crate::tape::grid::int;
+use crate::tape::lowering::Lowering;
+use crate::tape::operation::{Backward, Operation, Uses};
+use crate::tape::record::Tape;
+use crate::tape::value::Value;
+use crate::tape::variant::ConvVariant;
+use crate::tensor::Shape;
+
+/// Fewest pixels of a weight gradient worth a chunk of their own.
+const CHUNK_PIXELS: usize = 64;
+
+impl Tape {
+    /// Valid convolution of `inp` with `weight [D, K, K, CI, CO]`, times 1/sigma, plus bias, through `act`.
+    ///
+    /// # Panics
+    /// When channels or directions of input and weight differ, or the kernel is larger than the input.
+    pub fn conv(
+        &mut self,
+        name: &str,
+        inp: Value,
+        weight: Value,
+        bias: Option<Value>,
+        spectral: Option<Spectral>,
+        stride: usize,
+        act: Activation,
+    ) -> Value {
+        let (s, w) = (self.shape(inp), self.shape(weight));
+        assert!(s.c == w.w && s.d == w.d, "conv {name}: input {s}, weight {w}");
+        assert!(s.h >= w.n && s.w >= w.n, "conv {name}: kernel {} over a {}x{} map", w.n, s.h, s.w);
+        let shape = Shape { h: (s.h - w.n) / stride + 1, w: (s.w - w.n) / stride + 1, c: w.c, ..s };
+        let out = self.temp(name, shape);
+        self.push(Conv { inp, weight, bias, spectral, out, stride, act });
+        out
+    }
+}
+
+/// A pass's shapes, which all three take.
+#[derive(Clone, Copy)]
+struct Extents {
+    inp: Shape,
+    weight: Shape,
+    out: Shape,
+    stride: usize,
+}
+
+/// Whose kernels compute a pass.
+enum Chosen {
+    Direct,
+    ImplicitGemm(Tiles),
+}
+
+impl Extents {
+    /// Those that compute a result of so many rows and columns for each direction.
+    fn choose(&self, variant: ConvVariant, rows: usize, columns: usize) -> Chosen {
+        let tiles = Tiles::new(rows, columns);
+        let tiled = match variant {
+            ConvVariant::Direct => false,
+            ConvVariant::ImplicitGemm => true,
+            ConvVariant::Auto => tiles.are_full(),
+        };
+        match tiled && implicit_gemm::takes(self.inp, self.out) {
+            true => Chosen::ImplicitGemm(tiles),
+            false => Chosen::Direct,
+        }
+    }
+
+    fn flops(&self) -> usize {
+        2 * self.out.len() * self.weight.n * self.weight.n * self.inp.c
+    }
+}
+
+/// The arguments of a pass, those that all three take out of its extents.
+macro_rules! with_extents {
+    ($e:expr, $args:ident { $($field:ident: $value:expr),* $(,)? }) => {
+        args::$args {
+            $($field: $value,)*
+            n: int($e.inp.n),
+            h: int($e.inp.h),
+            w: int($e.inp.w),
+            ci: int($e.inp.c),
+            oh: int($e.out.h),
+            ow: int($e.out.w),
+            co: int($e.out.c),
+            k: int($e.weight.n),
+            s: int($e.stride),
+        }
+    };
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Conv {
+    inp: Value,
+    weight: Value,
+    bias: Option<Value>,
+    spectral: Option<Spectral>,
+    out: Value,
+    stride: usize,
+    act: Activation,
+}
+
+impl Operation for Conv {
+    fn uses(&self) -> Uses {
+        let spectral = self.spectral.iter().flat_map(|s| s.values());
+        // 1/sigma is no input of its own: its derivative is the rank-1 term of the weight's gradient.
+        let differentiable = Uses::reads([self.inp, self.weight]).also(self.bias).differentiable();
+        differentiable.also(spectral).writes([self.out])
+    }
+
+    fn adjoint(&self, back: &mut Backward) {
+        let Some(dout) = back.arrived(self.out) else { return };
+        let Self { inp, weight, bias, spectral, out, stride, act } = *self;
+        let dpre = before_activation(back, dout, out, act);
+        if let Some(dinp) = back.collect(inp) {
+            back.push(ConvInputGrad { dpre, weight, spectral, dinp, stride });
+        }
+        if let Some(dweight) = back.collect(weight) {
+            let corrected = spectral.map(|spectral| Corrected { spectral, out, bias, act });
+            back.push(ConvWeightGrad { dpre, inp, dweight, stride, corrected });
+        }
+        if let Some(dbias) = bias.and_then(|bias| back.collect(bias)) {
+            back.push(BiasGrad { dpre, dbias });
+        }
+    }
+
+    fn lower(&self, to: &mut Lowering) -> Result<()> {
+        to.label("conv", self.out);
+        let (inp, weight, out) = (to.shape(self.inp), to.shape(self.weight), to.shape(self.out));
+        let e = Extents { inp, weight, out, stride: self.stride };
+        let (scale, n_per_scale) = scale(to, self.spectral, inp.n);
+        let args = with_extents!(
+            e,
+            ConvForward {
+                out: to.output(self.out),
+                inp: to.input(self.inp),
+                weight: to.input(self.weight),
+                bias: self.bias.map(|b| to.input(b)),
+                scale: scale,
+                n_per_scale: n_per_scale,
+                act: self.act as i32,
+            }
+        );
+        let launch = match e.choose(to.options.conv, out.n * out.pixels(), out.c) {
+            Chosen::Direct => direct::forward(args, inp, out)?,
+            Chosen::ImplicitGemm(tiles) => implicit_gemm::forward(tiles, args, out.d)?,
+        };
+        to.launch(launch.flops(e.flops()));
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct ConvInputGrad {
+    dpre: Value,
+    weight: Value,
+    spectral: Option<Spectral>,
+    dinp: Value,
+    stride: usize,
+}
+
+impl Operation for ConvInputGrad {
+    fn uses(&self) -> Uses {
+        let spectral = self.spectral.iter().flat_map(|s| s.values());
+        Uses::reads([self.dpre, self.weight]).also(spectral).writes([self.dinp])
+    }
+
+    fn lower(&self, to: &mut Lowering) -> Result<()> {
+        to.label("conv dgrad", self.dinp);
+        let (inp, weight, out) = (to.shape(self.dinp), to.shape(self.weight), to.shape(self.dpre));
+        let e = Extents { inp, weight, out, stride: self.stride };
+        let (scale, n_per_scale) = scale(to, self.spectral, inp.n);
+        let args = with_extents!(
+            e,
+            ConvDgrad {
+                dinp: to.gradient(self.dinp),
+                dout: to.input(self.dpre),
+                weight: to.input(self.weight),
+                scale: scale,
+                n_per_scale: n_per_scale,
+            }
+        );
+        // Each phase of the stride has its own taps.
+        let phases = self.stride * self.stride;
+        let pixels = inp.h.div_ceil(self.stride) * inp.w.div_ceil(self.stride);
+        let launch = match e.choose(to.options.conv, inp.n * pixels, inp.c) {
+            Chosen::Direct => direct::dgrad(args, inp, out, phases, pixels)?,
+            Chosen::ImplicitGemm(tiles) => implicit_gemm::dgrad(tiles, args, inp.d * phases)?,
+        };
+        to.launch(launch.flops(e.flops()));
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct ConvWeightGrad {
+    dpre: Value,
+    inp: Value,
+    dweight: Value,
+    stride: usize,
+    /// The layer, where its weight is spectrally normalised.
+    corrected: Option<Corrected>,
+}
+
+impl Operation for ConvWeightGrad {
+    fn uses(&self) -> Uses {
+        let layer = self.corrected.iter().flat_map(Corrected::reads);
+        Uses::reads([self.dpre, self.inp]).also(layer).writes([self.dweight])
+    }
+
+    fn lower(&self, to: &mut Lowering) -> Result<()> {
+        to.label("conv wgrad", self.dweight);
+        let (inp, weight, out) = (to.shape(self.inp), to.shape(self.dweight), to.shape(self.dpre));
+        let e = Extents { inp, weight, out, stride: self.stride };
+        let (scale, n_per_scale) = scale(to, self.corrected.map(|c| c.spectral), inp.n);
+        let chosen = e.choose(to.options.conv, weight.n * weight.n * inp.c, out.c);
+        let (units, full) = match &chosen {
+            Chosen::Direct => (direct::wgrad_threads(weight), direct::WGRAD_FULL),
+            Chosen::ImplicitGemm(tiles) => (tiles.count(), implicit_gemm::WGRAD_FULL),
+        };
+        let (pixels, rows) = (out.n * out.pixels(), out.n * out.h);
+        let chunks = (full / (units * inp.d)).clamp(1, pixels.div_ceil(CHUNK_PIXELS)).min(rows).min(16384);
+        let partial = (chunks > 1).then(|| to.scratch("partials", chunks * weight.len()));
+        let args = with_extents!(
+            e,
+            ConvWgrad {
+                dweight: partial.map_or_else(|| to.gradient(self.dweight), Write::Store),
+                inp: to.input(self.inp),
+                dout: to.input(self.dpre),
+                scale: scale,
+                n_per_scale: n_per_scale,
+                chunks: int(chunks),
+            }
+        );
+        let launch = match chosen {
+            Chosen::Direct => direct::wgrad(args, weight, chunks)?,
+            Chosen::ImplicitGemm(tiles) => implicit_gemm::wgrad(tiles, args, chunks * inp.d)?,
+        };
+        to.launch(launch.flops(e.flops()));
+        if let Some(partial) = partial {
+            join_chunks(to, partial, self.dweight, chunks)?;
+        }
+        match self.corrected {
+            Some(layer) => layer.lower(to, self.dpre, self.dweight),
+            None => Ok(()),
+        }
+    }
+}
