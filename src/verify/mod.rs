@@ -1,4 +1,4 @@
-//! Repeats recorded runs of the reference and tells how far this engine is off.
+//! Repeats recorded runs of the reference and reports how far this engine deviates.
 //!
 //! A recorded file is a safetensors file whose `__metadata__` holds JSON. There are two kinds, both
 //! computed in float64 from weights and images that are exact float32 numbers, stored as float32:
@@ -14,7 +14,7 @@
 //! | `tap/<net>/<module>`: outputs of layers | `tap/generator`, `tap/discriminator` | relative L2 |
 //! | `loss/<term>`, and `losses` in the metadata | `loss/<step>` | relative, of each term |
 //! | `grad_D/..`, `grad_G/..`: iteration 1, before weight decay | `grad_D`, `grad_G` | relative L2 |
-//! | `after<k>/..`: weights | `after<k>`, `after<k>/off` | relative L2; share of elements that are off |
+//! | `after<k>/..`: weights | `after<k>`, `after<k>/mismatched` | relative L2; share of mismatched elements |
 //! | `after<k>/..`: u and v | `after<k>/uv` | relative L2 |
 //! | `after<k>_l2/..`: norms | `after<k>_l2` | relative, of each tensor |
 //! | `adam_m/..`, `adam_v/..` after the last iteration | `adam_m`, `adam_v` | relative L2 |
@@ -36,22 +36,21 @@
 //! (sides 24 to 96, widths 2 to 16, batches 1 to 4, light and full, rates 1e-4 to 1e-3). Two effects no
 //! constant can bound:
 //!
-//! * *Kinks.* A value that lies within rounding of the kink of a ReLU, of |x| or of the maximum can fall
-//!   on the other side, and a part of the gradient flips. In one configuration of eight some tensor's
-//!   gradient is off by 1e-3 to 1e-1 for that.
-//! * *Adam.* Its first steps are lr * sign(gradient), so where a gradient is next to 0 a weight may go
-//!   the other way. From there on the runs part: after five steps in a third of all configurations 1e-2
-//!   of the weights or more are off by a tenth of the way they went.
+//! * *Non-differentiable points.* A value within rounding of the corner of a ReLU or of |x|, or of a tie for the
+//!   maximum, can fall on the other side, and a part of the gradient flips. In one configuration of eight some
+//!   tensor's gradient deviates by 1e-3 to 1e-1 for that reason.
+//! * *Adam.* Its first steps are lr * sign(gradient), so where a gradient is close to 0 a weight may move in the
+//!   opposite direction, and from there on the runs diverge: after five steps, in a third of all configurations,
+//!   1e-2 of the weights or more deviate by a tenth of their update.
 //!
-//! Weights are therefore judged by count: an element is off when it is away by more than 0.4% of the
-//! way that Adam may have moved it, the sum of the learning rates; 1% of all elements may be, and 10%
-//! of one tensor's (not counting two). And where this or another bound downstream of a gradient does not
-//! hold, the run is repeated up to four times with its images nudged, first by 2.5e-7 of their values
-//! as rounding would, at last by 4e-6. Where rounding is amplified, the nudged runs differ from the plain one by as much as
-//! the reference does, and the tolerance is raised to four times that; the report marks it. A mistake
-//! in the engine is the same in all of these runs and raises nothing. What is continuous in the inputs
-//! (outputs, layers, the discriminators' step) is never raised, and a file that fails there is not
-//! run again.
+//! Weights are therefore judged by count. The update budget of a step is the sum of the learning rates so far, which
+//! is how far Adam can have moved a weight; an element is mismatched when it deviates by more than 0.4% of it. 1% of
+//! all elements may be mismatched, and 10% of one tensor's (not counting two). Where this or another bound downstream
+//! of a gradient fails, the run is repeated up to four times with perturbed images, first by 2.5e-7 of their values,
+//! as rounding would, at last by 4e-6. Where rounding is amplified, the perturbed runs differ from the plain one by as
+//! much as the reference does, and the tolerance is relaxed to four times that; the report marks it. A mistake in the
+//! engine is the same in all of these runs and relaxes nothing. What is continuous in the inputs (outputs, layers, the
+//! discriminators' step) is never relaxed, and a file that fails there is not run again.
 //!
 //! # Errors
 //!
@@ -89,7 +88,7 @@ pub struct Options {
     pub verbose: bool,
 }
 
-/// Repeats the files' runs and prints how far they are off; returns whether everything holds.
+/// Repeats the files' runs and prints how far they deviate; returns whether everything passes.
 ///
 /// # Errors
 /// When a file cannot be used, before anything runs, or the device fails.
@@ -119,16 +118,16 @@ pub fn run(options: &Options) -> Result<bool> {
         }
         reports.push(report);
     }
-    let failing: Vec<&str> = reports.iter().filter(|r| !r.holds()).map(|r| r.file.as_str()).collect();
+    let failing: Vec<&str> = reports.iter().filter(|r| !r.passes()).map(|r| r.file.as_str()).collect();
     if options.json {
         let files: Vec<_> = reports.iter().map(FileReport::json).collect();
-        let all = json!({ "holds": failing.is_empty(), "device": device, "files": files });
+        let all = json!({ "pass": failing.is_empty(), "device": device, "files": files });
         print(&format!("{all:#}\n"))?;
     } else if reports.len() > 1 {
         let n = reports.len();
         print(&match failing[..] {
-            [] => format!("all {n} files hold on {device}\n"),
-            _ => format!("{} of {n} files DEVIATE on {device}: {}\n", failing.len(), failing.join(", ")),
+            [] => format!("all {n} files pass on {device}\n"),
+            _ => format!("{} of {n} files FAIL on {device}: {}\n", failing.len(), failing.join(", ")),
         })?;
     }
     Ok(failing.is_empty())

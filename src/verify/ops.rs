@@ -684,14 +684,19 @@ impl Case<'_> {
                 checks.push(floats(format!("p{}", i + 1), &now, &ps[i], tolerance::OP));
                 checks.push(floats(format!("m{}", i + 1), &loaded.read(m)?, &ms[i], tolerance::OP));
                 checks.push(floats(format!("v{}", i + 1), &loaded.read(v)?, &vs[i], tolerance::OP));
-                // The way made so far, which a large weight would hide: a share of it, and the weight's
+                // The update so far, which a large weight would hide: a share of it, and the weight's
                 // rounding in every step.
-                let way = |to: &[f32]| to.iter().zip(&start).map(|(a, b)| a - b).collect::<Vec<f32>>();
-                let d = Difference::of(&way(&now), &way(&ps[i]));
+                let update = |to: &[f32]| to.iter().zip(&start).map(|(a, b)| a - b).collect::<Vec<f32>>();
+                let d = Difference::of(&update(&now), &update(&ps[i]));
                 let weight = Difference::of(&ps[i], &ps[i]).norm2.sqrt();
                 let rounding =
                     f64::from(f32::EPSILON) * t.sqrt() * weight / d.norm2.sqrt().max(f64::MIN_POSITIVE);
-                checks.push(floats(format!("p{} - p0", i + 1), &way(&now), &way(&ps[i]), 1e-4 + rounding));
+                checks.push(floats(
+                    format!("p{} - p0", i + 1),
+                    &update(&now),
+                    &update(&ps[i]),
+                    1e-4 + rounding,
+                ));
             }
             Ok(checks)
         }))

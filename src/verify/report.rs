@@ -11,7 +11,7 @@ use crate::format::{self, Column, Table};
 pub struct Check {
     /// Its name in the file.
     pub name: String,
-    /// How far it is off, in the group's measure.
+    /// How far it deviates, in the group's measure.
     pub deviation: f64,
     /// How far it may be.
     pub tolerance: f64,
@@ -30,7 +30,7 @@ impl Check {
     }
 
     /// Whether the deviation is within the tolerance; NaN is not.
-    pub fn holds(&self) -> bool {
+    pub fn passes(&self) -> bool {
         self.note.is_none() && self.deviation <= self.tolerance
     }
 
@@ -53,14 +53,14 @@ pub struct Group {
     pub name: String,
     /// What the numbers mean.
     pub measure: &'static str,
-    /// How far the group as a whole is off.
+    /// How far the group as a whole deviates.
     pub deviation: f64,
     /// How far it may be.
     pub tolerance: f64,
-    /// Whether amplified rounding may raise the tolerances.
-    pub raisable: bool,
+    /// Whether amplified rounding may relax the tolerances.
+    pub relaxable: bool,
     /// Whether it did.
-    pub raised: bool,
+    pub relaxed: bool,
     /// Its tensors.
     pub checks: Vec<Check>,
 }
@@ -72,16 +72,16 @@ impl Group {
         measure: &'static str,
         deviation: f64,
         tolerance: f64,
-        raisable: bool,
+        relaxable: bool,
         checks: Vec<Check>,
     ) -> Self {
         let name = name.as_ref().to_owned();
-        Self { name, measure, deviation, tolerance, raisable, raised: false, checks }
+        Self { name, measure, deviation, tolerance, relaxable, relaxed: false, checks }
     }
 
     /// Whether the group and each of its tensors hold.
-    pub fn holds(&self) -> bool {
-        self.deviation <= self.tolerance && self.checks.iter().all(Check::holds)
+    pub fn passes(&self) -> bool {
+        self.deviation <= self.tolerance && self.checks.iter().all(Check::passes)
     }
 
     /// The tensor that is nearest to its tolerance, or farthest beyond.
@@ -116,14 +116,14 @@ pub struct FileReport {
 }
 
 impl FileReport {
-    /// Whether everything holds. A file in which nothing could be compared does not.
-    pub fn holds(&self) -> bool {
-        !self.groups.is_empty() && self.groups.iter().all(Group::holds)
+    /// Whether everything passes. A file in which nothing could be compared does not.
+    pub fn passes(&self) -> bool {
+        !self.groups.is_empty() && self.groups.iter().all(Group::passes)
     }
 
     /// The groups that do not hold.
     pub fn failing(&self) -> impl Iterator<Item = &Group> {
-        self.groups.iter().filter(|g| !g.holds())
+        self.groups.iter().filter(|g| !g.passes())
     }
 
     fn checks(&self) -> usize {
@@ -166,13 +166,13 @@ impl FileReport {
                 g.measure.to_owned(),
                 format::exponent(g.deviation),
                 format::exponent(g.tolerance),
-                if g.raised { "*" } else { "" }.to_owned(),
-                if g.holds() { "ok" } else { "FAIL" }.to_owned(),
+                if g.relaxed { "*" } else { "" }.to_owned(),
+                if g.passes() { "ok" } else { "FAIL" }.to_owned(),
                 worst,
             ]);
         }
-        for g in self.groups.iter().filter(|g| verbose || !g.holds()) {
-            let mut listed: Vec<&Check> = g.checks.iter().filter(|c| verbose || !c.holds()).collect();
+        for g in self.groups.iter().filter(|g| verbose || !g.passes()) {
+            let mut listed: Vec<&Check> = g.checks.iter().filter(|c| verbose || !c.passes()).collect();
             if listed.is_empty() {
                 continue;
             }
@@ -190,16 +190,16 @@ impl FileReport {
                         c.elements
                     ),
                 };
-                _ = writeln!(out, "    {} {}: {what}", if c.holds() { "ok  " } else { "FAIL" }, c.name);
+                _ = writeln!(out, "    {} {}: {what}", if c.passes() { "ok  " } else { "FAIL" }, c.name);
             }
             if listed.len() > most {
                 _ = writeln!(out, "    and {} more", listed.len() - most);
             }
         }
-        if self.groups.iter().any(|g| g.raised) {
+        if self.groups.iter().any(|g| g.relaxed) {
             _ = writeln!(
                 out,
-                "  * raised: here rounding is amplified; runs with inputs that differ by rounding part as far"
+                "  * relaxed: rounding is amplified here; runs with perturbed inputs deviate as far"
             );
         }
         for note in &self.notes {
@@ -208,8 +208,8 @@ impl FileReport {
         let failing = self.failing().count();
         let verdict = match (self.groups.is_empty(), failing) {
             (true, _) => "nothing could be compared".to_owned(),
-            (_, 0) => "all hold".to_owned(),
-            (_, n) => format!("{n} DEVIATE"),
+            (_, 0) => "pass".to_owned(),
+            (_, n) => format!("{n} FAIL"),
         };
         _ = writeln!(
             out,
@@ -226,7 +226,7 @@ impl FileReport {
         let check = |c: &Check| {
             json!({
                 "name": c.name, "deviation": c.deviation, "tolerance": c.tolerance, "max_abs": c.max_abs,
-                "elements": c.elements, "holds": c.holds(), "note": c.note,
+                "elements": c.elements, "pass": c.passes(), "note": c.note,
             })
         };
         let groups: Vec<Json> = self
@@ -235,14 +235,14 @@ impl FileReport {
             .map(|g| {
                 json!({
                     "name": g.name, "measure": g.measure, "deviation": g.deviation, "tolerance": g.tolerance,
-                    "raised": g.raised, "holds": g.holds(), "quantities": g.checks.len(),
+                    "relaxed": g.relaxed, "pass": g.passes(), "quantities": g.checks.len(),
                     "worst": g.worst().map(check),
-                    "failing": g.checks.iter().filter(|c| !c.holds()).map(check).collect::<Vec<_>>(),
+                    "failing": g.checks.iter().filter(|c| !c.passes()).map(check).collect::<Vec<_>>(),
                 })
             })
             .collect();
         json!({
-            "file": self.file, "kind": self.kind, "what": self.what, "holds": self.holds(),
+            "file": self.file, "kind": self.kind, "what": self.what, "pass": self.passes(),
             "seconds": self.seconds, "notes": self.notes, "groups": groups,
         })
     }
@@ -272,13 +272,13 @@ mod tests {
     #[test]
     fn one_bad_tensor_fails_the_file_and_is_named() {
         let good = report(vec![check("a", 0.5, 1.0), check("b", 0.9, 1.0)]);
-        assert!(good.holds());
-        assert!(good.text(false).contains("all hold") && good.text(false).contains("b 9.0e-1 of 1.0e0"));
+        assert!(good.passes());
+        assert!(good.text(false).contains("pass") && good.text(false).contains("b 9.0e-1 of 1.0e0"));
         for bad in [f64::NAN, f64::INFINITY, 1.5] {
             let bad = report(vec![check("a", 0.5, 1.0), check("b", bad, 1.0), check("c", 0.9, 1.0)]);
-            assert!(!bad.holds());
+            assert!(!bad.passes());
             assert_eq!(bad.groups[0].worst().unwrap().name, "b");
-            assert!(bad.text(false).contains("FAIL") && bad.text(false).contains("1 DEVIATE"));
+            assert!(bad.text(false).contains("FAIL") && bad.text(false).contains("1 FAIL"));
             assert_eq!(bad.json()["groups"][0]["failing"][0]["name"], "b");
         }
     }
@@ -286,13 +286,13 @@ mod tests {
     #[test]
     fn a_file_without_anything_to_compare_does_not_hold() {
         let empty = FileReport { groups: vec![], ..report(vec![]) };
-        assert!(!empty.holds());
+        assert!(!empty.passes());
         assert!(empty.text(false).contains("nothing could be compared"));
     }
 
     #[test]
-    fn nothing_of_nothing_holds() {
+    fn no_elements_pass() {
         let c = check("a", 0.0, 0.0);
-        assert!(c.holds() && c.badness() == 0.0);
+        assert!(c.passes() && c.badness() == 0.0);
     }
 }

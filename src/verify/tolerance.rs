@@ -1,18 +1,18 @@
-//! How far a quantity may be off, and why. The reasons are told in the documentation of [`super`].
+//! How far a quantity may deviate. The reasons are in the documentation of [`super`].
 
-/// Weights: an element counts as off when it is away by more than this share of the way Adam may have
-/// moved it, the sum of the learning rates.
-pub const WAY: f64 = 0.004;
+/// An element of a weight is mismatched when it deviates by more than this share of the update budget: the sum
+/// of the learning rates, which is how far Adam can have moved it.
+pub const UPDATE_SHARE: f64 = 0.004;
 
-/// How many times as far as runs with nudged inputs a run may be off where rounding is amplified.
-pub const AMPLIFIED: f64 = 4.0;
+/// Where rounding is amplified, a run may deviate by this many times what perturbed runs deviate by.
+pub const AMPLIFICATION: f64 = 4.0;
 
-/// Inputs of nudged runs are off by up to this share of their value: at first by about a unit in the
-/// last place, which rounds everything anew, then by more, until a kink that is near is crossed.
-pub const NUDGES: [f32; 4] = [2.5e-7, 5e-7, 1e-6, 4e-6];
+/// Inputs of perturbed runs differ by up to this share of their value: at first by about a unit in the last place,
+/// which changes every rounding, then by more, until a nearby non-differentiable point is crossed.
+pub const PERTURBATIONS: [f32; 4] = [2.5e-7, 5e-7, 1e-6, 4e-6];
 
-/// Bounds are never raised beyond so many times what the second worst tensor of a group would need.
-pub const ALONE: f64 = 20.0;
+/// A bound is never relaxed beyond this many times what the second worst tensor of its group would need.
+pub const SINGLE_TENSOR_LIMIT: f64 = 20.0;
 
 /// Losses below this are compared as if they were this large.
 pub const LOSS_FLOOR: f64 = 0.1;
@@ -24,17 +24,17 @@ pub struct Bounds {
     pub group: f64,
     /// For each tensor on its own.
     pub tensor: f64,
-    /// Whether amplified rounding may raise them.
-    pub raisable: bool,
+    /// Whether amplified rounding may relax them.
+    pub relaxable: bool,
 }
 
 impl Bounds {
     const fn fixed(group: f64) -> Self {
-        Self { group, tensor: 10.0 * group, raisable: false }
+        Self { group, tensor: 10.0 * group, relaxable: false }
     }
 
-    const fn raisable(group: f64) -> Self {
-        Self { group, tensor: 10.0 * group, raisable: true }
+    const fn relaxable(group: f64) -> Self {
+        Self { group, tensor: 10.0 * group, relaxable: true }
     }
 }
 
@@ -47,23 +47,23 @@ pub const HEATMAP: Bounds = Bounds::fixed(2e-5);
 /// Discriminators in the D step.
 pub const D_STEP: Bounds = Bounds::fixed(1e-5);
 /// Discriminators in the G step, after their update.
-pub const G_STEP: Bounds = Bounds::raisable(1e-5);
+pub const G_STEP: Bounds = Bounds::relaxable(1e-5);
 /// Outputs of single layers.
 pub const TAP: Bounds = Bounds::fixed(1e-5);
 /// Gradients of the discriminators.
-pub const GRAD_D: Bounds = Bounds::raisable(1e-5);
+pub const GRAD_D: Bounds = Bounds::relaxable(1e-5);
 /// Gradients of the generators.
-pub const GRAD_G: Bounds = Bounds::raisable(2e-5);
+pub const GRAD_G: Bounds = Bounds::relaxable(2e-5);
 /// Loss terms.
-pub const LOSS: Bounds = Bounds { group: 5e-6, tensor: 5e-6, raisable: true };
+pub const LOSS: Bounds = Bounds { group: 5e-6, tensor: 5e-6, relaxable: true };
 /// Spectral vectors.
-pub const VECTORS: Bounds = Bounds::raisable(5e-6);
+pub const VECTORS: Bounds = Bounds::relaxable(5e-6);
 /// Adam's moments.
-pub const MOMENTS: Bounds = Bounds::raisable(2e-5);
-/// Share of the weights that may be off: of all, and of one tensor beyond [`FREE`] elements.
-pub const OFF: Bounds = Bounds { group: 0.01, tensor: 0.1, raisable: true };
-/// Norms of tensors, beyond [`WAY`] of Adam's way.
-pub const NORM: Bounds = Bounds { group: 1e-6, tensor: 1e-6, raisable: true };
+pub const MOMENTS: Bounds = Bounds::relaxable(2e-5);
+/// Share of the weights that may be mismatched: of all, and of one tensor beyond [`MISMATCHES_NOT_COUNTED`] elements.
+pub const MISMATCHED: Bounds = Bounds { group: 0.01, tensor: 0.1, relaxable: true };
+/// Norms of tensors, beyond [`UPDATE_SHARE`] of the update budget.
+pub const NORM: Bounds = Bounds { group: 1e-6, tensor: 1e-6, relaxable: true };
 /// Single operations, times the condition of the input where an operation standardises it.
 pub const OP: f64 = 5e-6;
 /// Learning rate of a step, against the initial one.
@@ -71,8 +71,8 @@ pub const RATE: f64 = 1e-12;
 /// The same where the file stores it in single precision.
 pub const RATE_F32: f64 = 2e-7;
 
-/// Elements of a tensor that may be off without being counted, but at most half of it.
-pub const FREE: usize = 2;
+/// Elements of a tensor that may be mismatched without being counted, but at most half of it.
+pub const MISMATCHES_NOT_COUNTED: usize = 2;
 
 /// What two lists of numbers differ by.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -136,8 +136,8 @@ pub fn relative(error: f64, reference: f64, floor: f64) -> f64 {
     }
 }
 
-/// How many elements are off by more than `way` plus the rounding of so many additions to them.
-pub fn count_off(run: &[f32], reference: &[f32], way: f64, steps: u64) -> usize {
+/// How many elements deviate by more than `budget` plus the rounding of so many additions to them.
+pub fn count_mismatched(run: &[f32], reference: &[f32], budget: f64, steps: u64) -> usize {
     if run.len() != reference.len() {
         return reference.len().max(1);
     }
@@ -146,15 +146,15 @@ pub fn count_off(run: &[f32], reference: &[f32], way: f64, steps: u64) -> usize 
         .zip(reference)
         .filter(|&(&a, &b)| {
             let (a, b) = (f64::from(a), f64::from(b));
-            let near = (a - b).abs() <= way + rounding * b.abs();
+            let near = (a - b).abs() <= budget + rounding * b.abs();
             !near
         })
         .count()
 }
 
-/// Share of a tensor of n elements that is off, without the few that always may be.
-pub fn share_off(off: usize, n: usize) -> f64 {
-    off.saturating_sub(FREE.min(n / 2)) as f64 / n.max(1) as f64
+/// Share of a tensor of n elements that is mismatched, without the few that always may be.
+pub fn share_mismatched(mismatched: usize, n: usize) -> f64 {
+    mismatched.saturating_sub(MISMATCHES_NOT_COUNTED.min(n / 2)) as f64 / n.max(1) as f64
 }
 
 #[cfg(test)]
@@ -172,14 +172,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_number_never_holds() {
+    fn nan_never_passes() {
         for (a, b) in [(f32::NAN, 1.0), (1.0, f32::NAN), (f32::NAN, f32::NAN), (f32::INFINITY, f32::INFINITY)]
         {
             let holds = Difference::of(&[1.0, a, 1.0], &[1.0, b, 1.0]).relative(1.0) <= 1e30;
             assert!(!holds, "{a} for {b}");
             let d = Difference::of(&[1.0, a, 1.0], &[1.0, b, 1.0]);
             assert!(d.max_abs.is_nan());
-            assert_eq!(count_off(&[1.0, a, 1.0], &[1.0, b, 1.0], 1e30, 1), 1);
+            assert_eq!(count_mismatched(&[1.0, a, 1.0], &[1.0, b, 1.0], 1e30, 1), 1);
         }
         let mut all = Difference::of(&[f32::NAN], &[1.0]);
         all.join(Difference::of(&[1.0], &[1.0]));
@@ -190,11 +190,12 @@ mod tests {
     #[test]
     fn few_elements_of_a_tensor_may_be_off() {
         assert_eq!(
-            [(2, 100), (3, 100), (100, 100), (1, 2), (2, 2), (1, 1), (3, 3)].map(|(k, n)| share_off(k, n)),
+            [(2, 100), (3, 100), (100, 100), (1, 2), (2, 2), (1, 1), (3, 3)]
+                .map(|(k, n)| share_mismatched(k, n)),
             [0.0, 0.01, 0.98, 0.0, 0.5, 1.0, 2.0 / 3.0]
         );
-        assert_eq!(count_off(&[1.0, 1.1, 0.9], &[1.0; 3], 0.05, 1), 2);
-        assert_eq!(count_off(&[1.0 + 2e-7], &[1.0], 0.0, 1), 1);
-        assert_eq!(count_off(&[1.0 + 2e-7], &[1.0], 0.0, 4), 0);
+        assert_eq!(count_mismatched(&[1.0, 1.1, 0.9], &[1.0; 3], 0.05, 1), 2);
+        assert_eq!(count_mismatched(&[1.0 + 2e-7], &[1.0], 0.0, 1), 1);
+        assert_eq!(count_mismatched(&[1.0 + 2e-7], &[1.0], 0.0, 4), 0);
     }
 }
