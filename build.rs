@@ -330,7 +330,8 @@ struct Row {
 /// A kernel must exist on every architecture: the table is made from the first one's.
 fn check_same_kernels(file: &str, entries: &[ptx::Entry], arch: &str, text: &str) -> Result<(), String> {
     let first: BTreeSet<&str> = entries.iter().map(|e| &e.name[..]).collect();
-    let other: BTreeSet<&str> = ptx::names(text).collect();
+    let names = ptx::names(text).map_err(|e| format!("error: kernels/{file}: {e}"))?;
+    let other: BTreeSet<&str> = names.iter().map(String::as_str).collect();
     match first.symmetric_difference(&other).next() {
         None => Ok(()),
         Some(name) => Err(format!(

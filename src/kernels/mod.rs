@@ -38,21 +38,11 @@ pub mod arg;
 use std::fmt;
 use std::marker::PhantomData;
 
-use self::arg::ArgList;
-use crate::{Error, Result};
+pub use ptx::ParamKind;
 
-/// What one kernel parameter is, as its `.entry` signature says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ParamKind {
-    /// A 64-bit global address (`.u64 .ptr` or plain `.u64`).
-    Pointer,
-    /// A 32-bit integer, signed or not.
-    Int32,
-    /// A 32-bit float.
-    Float32,
-    /// Any other parameter: a by-value struct of so many bytes (a TMA map, say).
-    Bytes(u32),
-}
+use self::arg::ArgList;
+
+use crate::{Error, Result};
 
 /// One parameter of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

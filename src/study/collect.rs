@@ -1,10 +1,8 @@
 //! From the emulator's counters to [`Counts`], by line of the PTX.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 
 use super::counts::Counts;
-use super::listing::{self, Kind, Line};
-use crate::device::Program;
 use crate::device::emulator::{Class, Instruction, LaunchCounters};
 
 /// What one launch did.
@@ -19,20 +17,15 @@ pub struct Counted {
 }
 
 /// The counts of every launch of a program's latest run.
-pub fn of(counters: &[LaunchCounters], program: &Program) -> Vec<Counted> {
-    let mut places: HashMap<&str, Vec<u32>> = HashMap::new();
-    let mut out = Vec::with_capacity(program.launches.len());
-    for (launch, counters) in program.launches.iter().zip(counters) {
-        let lines = places.entry(launch.kernel.name).or_insert_with(|| {
-            let listing = listing::ptx(launch.kernel.module.ptx, launch.kernel.name);
-            align(&listing, counters.instructions.iter().map(|i| i.ptx_line))
-        });
+pub fn of(counters: &[LaunchCounters]) -> Vec<Counted> {
+    let mut out = Vec::with_capacity(counters.len());
+    for counters in counters {
         let mut counted = Counted::default();
-        for (instruction, &line) in counters.instructions.iter().zip(&*lines) {
+        for instruction in &counters.instructions {
             let counts = counts_of(instruction);
             counted.total += counts;
             if counts != Counts::default() {
-                *counted.lines.entry(line).or_default() += counts;
+                *counted.lines.entry(instruction.kernel_line).or_default() += counts;
                 *counted.classes.entry(instruction.class.name()).or_default() += counts.instructions;
             }
         }
@@ -60,39 +53,5 @@ fn counts_of(instruction: &Instruction) -> Counts {
         barriers: c.barriers,
         branches: if instruction.class == Class::Branch { c.warp_instructions } else { 0 },
         divergent: c.divergent_branches,
-    }
-}
-
-/// The line of the listing for each instruction. What is in no line of it, because a call was inlined,
-/// counts for the line before.
-fn align(listing: &[Line], instructions: impl Iterator<Item = u32>) -> Vec<u32> {
-    let lines: BTreeSet<u32> =
-        listing.iter().filter(|l| l.kind == Kind::Instruction).map(|l| l.number).collect();
-    let mut last = lines.first().copied().unwrap_or(0);
-    instructions
-        .map(|line| {
-            if lines.contains(&line) {
-                last = line;
-            }
-            last
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_inlined_counts_for_its_call() {
-        let line = |number, kind| Line { number, text: String::new(), kind, places: Vec::new() };
-        let listing = [
-            line(20, Kind::Label),
-            line(23, Kind::Instruction),
-            line(25, Kind::Instruction),
-            line(29, Kind::Instruction),
-        ];
-        assert_eq!(align(&listing, [23, 23, 25, 7, 8, 29].into_iter()), [23, 23, 25, 25, 25, 29]);
-        assert_eq!(align(&listing, [7, 23].into_iter()), [23, 23]);
     }
 }

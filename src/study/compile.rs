@@ -138,11 +138,8 @@ fn load() -> Result<Nvrtc> {
 
 /// The PTX with the files of its `.file`s relative to the working folder.
 fn relative_files(ptx: &str, prefix: &str) -> String {
-    let relative = |line: &str| match line.trim_start().starts_with(".file") {
-        true => line.replacen(&format!("\"{}/", prefix.trim_end_matches('/')), "\"", 1),
-        false => line.to_owned(),
-    };
-    ptx.lines().map(|line| relative(line) + "\n").collect()
+    let folder = format!("{}/", prefix.trim_end_matches('/'));
+    ptx::rename_files(ptx, |name| name.strip_prefix(&folder).unwrap_or(name).to_owned())
 }
 
 /// A kernel's parameters, by their names in the source where it has as many.

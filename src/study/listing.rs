@@ -35,103 +35,36 @@ pub struct Line {
     pub places: Vec<Place>,
 }
 
-type Spot = (u32, u32, u32); // file, line, column
-
 /// The lines of one function (`.entry` or `.func`) of a PTX text, from its name to its closing brace,
-/// without `.loc`s and empty lines. Empty where there is no such function.
+/// without `.loc`s and empty lines. Empty where there is no such function, or the text is not PTX.
 pub fn ptx(text: &str, function: &str) -> Vec<Line> {
-    let files = ptx_files(text);
-    let mut out = Vec::new();
-    let (mut inside, mut depth) = (false, 0i32);
-    let mut inlined_at: HashMap<Spot, Spot> = HashMap::new();
-    let mut places: Vec<Place> = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        let trimmed = line.trim();
-        if !inside {
-            let declares = trimmed.contains(".entry ") || trimmed.contains(".func ");
-            inside = declares && names(trimmed, function) && !trimmed.ends_with(';');
-            if !inside {
-                continue;
+    let Ok(module) = ptx::Module::parse(text) else { return Vec::new() };
+    let Some(found) = module.functions.iter().find(|f| f.name == function && f.has_body) else {
+        return Vec::new();
+    };
+    let place = |p: &ptx::Place| {
+        Some(Place { file: module.files.get(&p.file)?.trim_start_matches("./").to_owned(), line: p.line })
+    };
+    let mut kinds: HashMap<u32, (Kind, Vec<Place>)> = HashMap::new();
+    for statement in &found.body {
+        match statement {
+            ptx::Statement::Instruction(i) => {
+                _ = kinds.insert(i.line, (Kind::Instruction, i.places.iter().filter_map(place).collect()));
             }
-            places.clear();
+            ptx::Statement::Label(_, line) => _ = kinds.entry(*line).or_insert((Kind::Label, Vec::new())),
+            _ => {}
         }
-        if let Some(rest) = trimmed.strip_prefix(".loc") {
-            places = loc(rest, &files, &mut inlined_at);
-            continue;
-        }
-        depth += braces(trimmed);
-        if !trimmed.is_empty() {
-            let kind = if depth == 0 {
-                Kind::Other
-            } else if trimmed.ends_with(':') {
-                Kind::Label
-            } else if is_instruction(trimmed) {
-                Kind::Instruction
-            } else {
-                Kind::Other
-            };
-            let places = if kind == Kind::Instruction { places.clone() } else { Vec::new() };
-            let text = trimmed.split_whitespace().collect::<Vec<_>>().join(" ");
-            out.push(Line { number: index as u32 + 1, text, kind, places });
-        }
-        if depth == 0 && trimmed.ends_with('}') {
-            return out;
+    }
+    let (first, last) = found.lines;
+    let mut out = Vec::new();
+    for (number, line) in (1..).zip(text.lines()).skip(first as usize - 1).take((last - first) as usize + 1) {
+        let text = line.split_whitespace().collect::<Vec<_>>().join(" ");
+        if !text.is_empty() && !text.starts_with(".loc") {
+            let (kind, places) = kinds.remove(&number).unwrap_or((Kind::Other, Vec::new()));
+            out.push(Line { number, text, kind, places });
         }
     }
     out
-}
-
-/// Whether a declaration is of the function of that name.
-fn names(declaration: &str, function: &str) -> bool {
-    declaration.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$')).any(|w| w == function)
-}
-
-/// Whether a line of a body holds an instruction: not declarations, braces and comments alone.
-fn is_instruction(line: &str) -> bool {
-    let starts = |statement: &str| {
-        let statement = statement.trim_start_matches(|c: char| c == '{' || c == '}' || c.is_whitespace());
-        statement.starts_with(|c: char| c.is_ascii_alphabetic() || c == '@')
-    };
-    !line.starts_with("//") && line.split(';').any(starts)
-}
-
-/// Braces opened less closed; those around vectors cancel out.
-fn braces(line: &str) -> i32 {
-    let code = line.split("//").next().unwrap_or(line);
-    code.chars().map(|c| i32::from(c == '{') - i32::from(c == '}')).sum()
-}
-
-/// The `.file` table.
-fn ptx_files(text: &str) -> HashMap<u32, String> {
-    let file = |line: &str| {
-        let (number, rest) = line.trim().strip_prefix(".file")?.trim().split_once(char::is_whitespace)?;
-        let name = rest.trim().strip_prefix('"')?.split('"').next()?;
-        Some((number.parse().ok()?, name.trim_start_matches("./").to_owned()))
-    };
-    text.lines().filter_map(file).collect()
-}
-
-/// The places of a `.loc 1 20 5, function_name $L, inlined_at 1 29 5`. Where that was inlined in turn,
-/// an earlier `.loc` of the place says so.
-fn loc(rest: &str, files: &HashMap<u32, String>, inlined_at: &mut HashMap<Spot, Spot>) -> Vec<Place> {
-    let spot = |text: &str| -> Option<Spot> {
-        let mut numbers = text.split_whitespace().map(|n| n.trim_end_matches(',').parse::<u32>().ok());
-        Some((numbers.next()??, numbers.next()??, numbers.next()??))
-    };
-    let Some(here) = spot(rest) else { return Vec::new() };
-    let mut chain = vec![here];
-    if let Some(outer) = rest.split_once("inlined_at").and_then(|(_, outer)| spot(outer)) {
-        inlined_at.insert(here, outer);
-        let mut next = Some(outer);
-        while let Some(at) = next.filter(|at| chain.len() < 32 && !chain.contains(at)) {
-            chain.push(at);
-            next = inlined_at.get(&at).copied();
-        }
-    } else {
-        inlined_at.remove(&here);
-    }
-    let place = |(file, line, _): Spot| Some(Place { file: files.get(&file)?.clone(), line });
-    chain.into_iter().filter_map(place).collect()
 }
 
 /// The lines of one kernel out of what `nvdisasm -gi -c` prints.

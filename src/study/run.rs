@@ -72,7 +72,7 @@ impl Record {
         const REPEATS: usize = 10;
         let (device, program) = (executable.device().lock().describe(), executable.program().clone());
         if let Some(counters) = executable.counters() {
-            let mut counted = collect::of(&counters, &program).into_iter();
+            let mut counted = collect::of(&counters).into_iter();
             return Ok(Self::group(device, program, |_| (counted.next().unwrap_or_default(), None)));
         }
         let times = executable.time_launches(REPEATS)?.unwrap_or_default();

@@ -1,9 +1,9 @@
 //! Counters against kernels whose counts are worked out by hand.
 
-use super::super::{Class, Counters};
 use super::Case;
+use crate::{Class, Counters};
 
-fn counted(body: &str, inp: usize) -> (super::super::LaunchCounters, String) {
+fn counted(body: &str, inp: usize) -> (crate::LaunchCounters, String) {
     let mut case = Case::with(".shared .align 16 .b8 s[8192];", body).inp(0..inp as u32);
     case.out = 32;
     case.options.count = true;
@@ -12,7 +12,7 @@ fn counted(body: &str, inp: usize) -> (super::super::LaunchCounters, String) {
 }
 
 /// The counts of the instruction whose text starts so.
-fn of(counters: &super::super::LaunchCounters, text: &str) -> Counters {
+fn of(counters: &crate::LaunchCounters, text: &str) -> Counters {
     let found: Vec<_> = counters.instructions.iter().filter(|i| i.text.starts_with(text)).collect();
     assert_eq!(found.len(), 1, "{text}");
     found[0].counters

@@ -8,6 +8,7 @@ use super::code::{Code, MIDDLE, Order, REGION, VARIABLES};
 use super::count::{Instruction, LaunchCounters, Tally};
 use super::memory::Memory;
 use super::races::{Access, Races};
+use crate::Error;
 
 /// A range of global memory that a kernel may touch.
 pub(super) struct Region<'a> {
@@ -233,6 +234,7 @@ impl<'a> Job<'a> {
             instructions.push(Instruction {
                 text: code.text[pc].clone(),
                 ptx_line: loc.ptx,
+                kernel_line: loc.kernel,
                 file: file(loc.inner.file),
                 line: loc.inner.line,
                 inlined_at: (file(loc.outer.file), loc.outer.line),
@@ -273,7 +275,7 @@ impl<'a> Job<'a> {
     }
 
     /// The fault in full.
-    pub(super) fn error(&self, block: u64, fault: &Fault) -> crate::Error {
+    pub(super) fn error(&self, block: u64, fault: &Fault) -> Error {
         let [x, y, z] = self.block_at(block);
         let mut text = format!("kernel {}", self.code.name);
         if !self.label.is_empty() {
@@ -308,7 +310,7 @@ impl<'a> Job<'a> {
         if let Some(i) = self.code.text.get(fault.pc as usize) {
             let _ = write!(text, " [{i}]");
         }
-        crate::Error::new(text)
+        Error::new(text)
     }
 }
 

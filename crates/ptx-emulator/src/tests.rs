@@ -3,11 +3,7 @@
 mod counting;
 mod sanitizer;
 
-use std::sync::Arc;
-
-use super::{Emulator, Options, WarpOrder, leak_module};
-use crate::Result;
-use crate::device::{Arg, Buffer, BufferRef, Device, Launch, Program, Space};
+use crate::{Arg, Buffer, Emulator, Launch, LaunchCounters, Memory, Module, Options, Result, WarpOrder};
 
 /// A module with one kernel `k(out, inp, n)`; every thread starts with `%r1 = n`, `%r2 = tid`,
 /// `%rd1 = out`, `%rd2 = inp`, `%rd4 = out + 4 tid`, `%rd5 = inp + 4 tid`.
@@ -23,8 +19,6 @@ fn module(top: &str, body: &str) -> String {
          .loc 1 20 1\n{body}\nret;\n}}\n.file 1 \"kernels/test.cu\"\n"
     )
 }
-
-const SOURCE: &str = "__global__ void k(float* out, const float* inp, int n) {}";
 
 /// How a kernel is launched in a test.
 struct Case {
@@ -83,59 +77,39 @@ impl Case {
         Ok(self.start()?.0)
     }
 
-    fn run_counted(&self) -> Result<(Vec<u32>, super::LaunchCounters)> {
+    fn run_counted(&self) -> Result<(Vec<u32>, LaunchCounters)> {
         let (out, counters) = self.start()?;
-        Ok((out, counters.into_iter().next().expect("one launch was counted")))
+        Ok((out, counters.expect("the launch was counted")))
     }
 
-    fn start(&self) -> Result<(Vec<u32>, Vec<super::LaunchCounters>)> {
-        let kernel = leak_module("test.cu", SOURCE, &self.ptx)?[0];
-        let mut emulator = Emulator::new(self.options);
-        let buffer = |name: &str, space, offset, words: usize| Buffer {
-            name: name.to_owned(),
-            space,
-            offset,
-            bytes: words as u64 * 4,
-        };
+    fn start(&self) -> Result<(Vec<u32>, Option<LaunchCounters>)> {
+        let kernel = Module::named("test.cu", &self.ptx)?.kernel("k")?;
+        let emulator = Emulator::new(self.options);
         let out_at = (self.inp.len() as u64 * 4).next_multiple_of(256);
-        let whole = |b: u32, words: usize| {
-            if words == 0 {
-                Arg::Null
-            } else {
-                Arg::Buffer(BufferRef { buffer: b, offset: 0, bytes: words as u64 * 4 })
-            }
-        };
-        let program = Program {
-            name: "test".to_owned(),
-            buffers: vec![
-                buffer("the input", Space::State, 0, self.inp.len()),
-                buffer("the output", Space::State, out_at, self.out),
-            ],
-            launches: vec![Launch {
-                kernel,
-                grid: [self.grid, 1, 1],
-                block: [self.block, 1, 1],
-                shared_bytes: self.shared,
-                args: vec![whole(1, self.out), whole(0, self.inp.len()), Arg::I32(self.n)],
-                defines: vec![1],
-                label: "the test".to_owned(),
-                min_bytes: 0,
-                flops: 0,
-                cooperative: self.cooperative,
-            }],
-            arena_bytes: 64,
-            state_bytes: out_at + self.out as u64 * 4,
-        };
-        let state = emulator.allocate(program.state_bytes)?;
-        let arena = emulator.allocate(64)?;
+        let memory = Memory::new(out_at + self.out as u64 * 4)?;
         let bytes: Vec<u8> = self.inp.iter().flat_map(|w| w.to_le_bytes()).collect();
-        emulator.upload(state, 0, &bytes)?;
-        let prepared = emulator.prepare(Arc::new(program), state, arena)?;
-        emulator.run(prepared)?;
+        memory.upload(0, &bytes)?;
+        let buffer = |name, offset, words: usize| match words {
+            0 => Arg::Null,
+            _ => Arg::Buffer(Buffer { memory: &memory, offset, bytes: words as u64 * 4, name }),
+        };
+        let args = [
+            buffer("the output", out_at, self.out),
+            buffer("the input", 0, self.inp.len()),
+            Arg::I32(self.n),
+        ];
+        let launch = Launch {
+            shared_bytes: self.shared,
+            cooperative: self.cooperative,
+            label: "the test",
+            names: &["out", "inp", "n"],
+            ..Launch::new([self.grid, 1, 1], [self.block, 1, 1], &args)
+        };
+        let counters = emulator.launch(&kernel, &launch)?;
         let mut out = vec![0; self.out * 4];
-        emulator.download(state, out_at, &mut out)?;
+        memory.download(out_at, &mut out)?;
         let words = out.as_chunks::<4>().0.iter().map(|c| u32::from_le_bytes(*c)).collect();
-        Ok((words, emulator.counters(prepared).unwrap_or_default().to_vec()))
+        Ok((words, counters))
     }
 
     fn ok(&self) -> Vec<u32> {
@@ -569,6 +543,18 @@ fn calls_are_inlined() {
                 call.uni (retval0), twice, (param0);\nld.param.b32 %r9, [retval0+0];\n}\nst.global.u32 [%rd4], %r9;";
     let out = Case::with(top, body).ok();
     assert!((0..32).all(|i| out[i] == if i < 10 { 2 * i as u32 } else { 99 }));
+    // What was inlined also names the line of its call.
+    let mut case = Case::with(top, body);
+    case.options.count = true;
+    let (_, counters) = case.run_counted().expect("it is correct");
+    let line_of =
+        |text: &str| 1 + case.ptx.lines().position(|l| l.starts_with(text)).expect("it is there") as u32;
+    let found =
+        counters.instructions.iter().find(|i| i.text.starts_with("add.s32 %r2")).expect("it is there");
+    assert_eq!((found.ptx_line, found.kernel_line), (line_of("add.s32 %r2"), line_of("call.uni")));
+    let after =
+        counters.instructions.iter().find(|i| i.text.starts_with("ld.param.b32 %r9")).expect("it is there");
+    assert_eq!(after.kernel_line, after.ptx_line);
 }
 
 #[test]
@@ -615,16 +601,6 @@ fn unknown_instructions_are_load_errors() {
 }
 
 #[test]
-fn too_much_memory_is_an_error() {
-    let mut emulator = Emulator::new(Options::default());
-    assert!(emulator.allocate(1 << 50).is_err());
-    assert!(emulator.allocate(u64::MAX).is_err());
-    let a = emulator.allocate(100).expect("it is little");
-    assert!(emulator.upload(a, 1 << 40, &[1]).is_err());
-    assert!(emulator.release(a).is_ok() && emulator.release(a).is_err());
-}
-
-#[test]
 fn registers_that_nothing_has_written() {
     let case = Case::new(".loc 1 33 1\nadd.f32 %f3, %f1, %f2;");
     case.fails(&["thread (0, 0, 0)", "register %f1", "nothing has written", "test.cu:33"]);
@@ -663,7 +639,7 @@ fn counts_are_exact() {
     // A stride of 8 bytes: two words to each bank in a full warp, none in half a warp.
     assert_eq!((at(34).shared_passes, at(34).bank_conflicts), (3, 1));
     assert_eq!((at(35).barriers, at(35).shared_passes, at(35).bank_conflicts), (2, 2, 0));
-    assert_eq!(counters.of_class(super::Class::Fp32).thread_instructions, 96);
+    assert_eq!(counters.of_class(crate::Class::Fp32).thread_instructions, 96);
     let once = counters;
     case.options.threads = 2;
     assert_eq!(case.run_counted().expect("it is correct").1, once);
@@ -893,9 +869,6 @@ fn blocks_that_wait_in_vain_are_told() {
     assert_eq!(bounded.run().expect("it ends"), vec![100; 32]);
     bounded.cooperative = true;
     assert_eq!(bounded.run().expect("it ends"), vec![100; 32]);
-    let mut large = grid_barrier(ARRIVE, ASK);
-    (large.grid, large.out) = (109, 109 * 128);
-    large.fails(&["109 blocks that wait for each other, but at most 108 are sure to be resident"]);
 }
 
 /// A 16 x 16 by 16 x 8 product, operands brought by asynchronous copies and `ldmatrix`.

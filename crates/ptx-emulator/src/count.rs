@@ -148,6 +148,8 @@ pub struct Instruction {
     pub text: String,
     /// Its line in the module's PTX, from 1.
     pub ptx_line: u32,
+    /// The line of the kernel's own statement: that of the call, where the call was inlined.
+    pub kernel_line: u32,
     /// Source file, as `.loc` names it.
     pub file: String,
     /// Line in that file.

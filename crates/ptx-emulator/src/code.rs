@@ -2,8 +2,19 @@
 
 use super::alu::Lane;
 use super::count::Class;
-use super::parse::Loc;
-use crate::kernels::ParamKind;
+use ptx::{ParamKind, Place};
+
+/// Where an instruction comes from.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Loc {
+    pub inner: Place,
+    /// Where that was inlined; the same where it was not.
+    pub outer: Place,
+    /// Line of the PTX.
+    pub ptx: u32,
+    /// Line of the PTX of the kernel's own statement: that of the call, where the call was inlined.
+    pub kernel: u32,
+}
 
 /// A comparison; those that end in `u` also hold when an operand is NaN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -467,6 +478,7 @@ pub(super) struct Code {
     /// The same for global accesses.
     pub global_granule: u32,
     pub params: Vec<(String, ParamKind)>,
+    pub max_threads: u32,
 }
 
 /// Where a class of addresses starts: a region is 2^40 bytes, its base in the middle, so that a

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use super::alu::{self, Mods, Ty};
 use super::code::*;
 use super::count::{Class, classify};
-use super::parse::{Function, Instruction, Loc, Operand, Ptx, Stmt, VarSpace, Variable, type_bytes};
+use ptx::{Function, Instruction, Operand, Place, Statement, Variable, type_bytes};
+
 use crate::{Error, Result};
 
 /// The file a register is in.
@@ -67,7 +68,7 @@ struct Mapping {
 }
 
 struct Decoder<'a> {
-    ptx: &'a Ptx,
+    ptx: &'a ptx::Module,
     module: &'a str,
     variables: &'a HashMap<String, u64>,
     code: Code,
@@ -89,13 +90,17 @@ struct Decoder<'a> {
     global_granule: u32,
     /// Index of the latest instruction.
     last: usize,
+    /// Where the statement being decoded comes from.
+    loc: Loc,
+    /// Line of the PTX of the kernel's own statement being decoded.
+    kernel_line: u32,
     /// Declarations of registers: first, how many, name.
     declared: Vec<(usize, Option<u32>, String)>,
 }
 
 /// Decodes a kernel of a parsed module. `variables` gives the address of each module variable.
 pub(super) fn decode(
-    ptx: &Ptx,
+    ptx: &ptx::Module,
     module: &str,
     f: &Function,
     variables: &HashMap<String, u64>,
@@ -106,7 +111,7 @@ pub(super) fn decode(
 }
 
 fn run<'a>(
-    ptx: &'a Ptx,
+    ptx: &'a ptx::Module,
     module: &'a str,
     f: &Function,
     variables: &'a HashMap<String, u64>,
@@ -120,6 +125,7 @@ fn run<'a>(
             name: f.name.clone(),
             params: f.params.iter().map(|p| (p.name.clone(), p.kind())).collect(),
             shared_align: 16,
+            max_threads: f.max_threads.unwrap_or(1024),
             ..Code::default()
         },
         regs: Vec::new(),
@@ -139,6 +145,8 @@ fn run<'a>(
         granule: 16,
         global_granule: 4,
         last: 0,
+        loc: Loc::default(),
+        kernel_line: 0,
         declared: Vec::new(),
     };
     d.function(f, true, HashMap::new())?;
@@ -311,32 +319,33 @@ impl<'a> Decoder<'a> {
         });
         // Branch tables may be declared after their use.
         for s in &f.body {
-            if let Stmt::Targets(name, list) = s {
+            if let Statement::Targets(name, list) = s {
                 self.frame().targets.insert(name.clone(), list.clone());
             }
         }
+        let mut loc = Loc::default();
         for stmt in &f.body {
             match stmt {
-                Stmt::Open => {
+                Statement::Open => {
                     let frame = self.frame();
                     frame.scopes.push(HashMap::new());
                     let id = frame.scope_count;
                     frame.scope_count += 1;
                     frame.path.push(id);
                 }
-                Stmt::Close => {
+                Statement::Close => {
                     let frame = self.frame();
                     frame.scopes.pop();
                     frame.path.pop();
                 }
-                Stmt::Label(name) => {
+                Statement::Label(name, _) => {
                     let at = self.code.insts.len() as u32;
                     let frame = self.frame();
                     let scope = frame.path.last().copied().unwrap_or(0);
                     frame.labels.insert((scope, name.clone()), at);
                 }
-                Stmt::Targets(..) => {}
-                Stmt::Reg(ty, name, count) => {
+                Statement::Targets(..) => {}
+                Statement::Registers(ty, name, count) => {
                     let first = self.regs.len();
                     for _ in 0..count.unwrap_or(1) {
                         if self.new_reg(ty).is_none() {
@@ -353,8 +362,15 @@ impl<'a> Decoder<'a> {
                     self.declared.push((first, *count, name.clone()));
                     self.declare(name, meaning);
                 }
-                Stmt::Var(v) => self.local_variable(v),
-                Stmt::Inst(i) => self.instruction(i)?,
+                Statement::Variable(v) => self.local_variable(v),
+                Statement::Instruction(i) => {
+                    loc = location(i, loc);
+                    if top {
+                        self.kernel_line = i.line;
+                    }
+                    self.loc = Loc { kernel: self.kernel_line, ..loc };
+                    self.instruction(i)?;
+                }
             }
         }
         let end = self.code.insts.len() as u32;
@@ -401,8 +417,8 @@ impl<'a> Decoder<'a> {
 
     fn local_variable(&mut self, v: &Variable) {
         let meaning = match v.space {
-            VarSpace::Shared => Meaning::Shared(self.shared(v)),
-            VarSpace::Local => {
+            ptx::Space::Shared => Meaning::Shared(self.shared(v)),
+            ptx::Space::Local => {
                 let at = self.local_top.next_multiple_of(v.align);
                 self.local_top = at + v.bytes;
                 Meaning::Local(at)
@@ -565,7 +581,7 @@ impl<'a> Decoder<'a> {
         let ptx = self.ptx;
         if let Some(v) = ptx.variables.iter().find(|v| v.name == name) {
             return match v.space {
-                VarSpace::Shared => Some(u64::from(self.shared(v))),
+                ptx::Space::Shared => Some(u64::from(self.shared(v))),
                 _ => self.variables.get(name).copied(),
             };
         }
@@ -616,7 +632,7 @@ impl<'a> Decoder<'a> {
             }
         }
         let [d, a, b, c] = fields;
-        self.push(Inst { op, guard, d, a, b, c, ext }, i.loc, i.text.clone(), classify(&i.op));
+        self.push(Inst { op, guard, d, a, b, c, ext }, self.loc, i.text.clone(), classify(&i.op));
         Ok(())
     }
 
@@ -951,7 +967,7 @@ impl<'a> Decoder<'a> {
         self.need(i, 2)?;
         let (data, address) =
             if load { (&i.operands[0], &i.operands[1]) } else { (&i.operands[1], &i.operands[0]) };
-        let Operand::Addr(base, offset) = address else {
+        let Operand::Address(base, offset) = address else {
             return self.fail(i, "an address expected");
         };
         let data: Vec<&Operand> = match data {
@@ -1180,7 +1196,7 @@ impl<'a> Decoder<'a> {
         let args = 2 + usize::from(kind == AtomKind::Cas);
         self.need(i, args + usize::from(returns))?;
         let rest = &i.operands[usize::from(returns)..];
-        let Operand::Addr(base, offset) = &rest[0] else {
+        let Operand::Address(base, offset) = &rest[0] else {
             return self.fail(i, "an address expected");
         };
         let b = self.src(i, &rest[1], ty)?;
@@ -1306,7 +1322,7 @@ impl<'a> Decoder<'a> {
             return self.fail(i, unknown);
         }
         self.need(i, 2)?;
-        let Operand::Addr(base, offset) = &i.operands[1] else {
+        let Operand::Address(base, offset) = &i.operands[1] else {
             return self.fail(i, "an address expected");
         };
         let (addr, offset) = self.address(i, base, *offset)?;
@@ -1354,7 +1370,7 @@ impl<'a> Decoder<'a> {
         if !(3..=4).contains(&i.operands.len()) {
             return self.fail(i, "3 or 4 operands expected");
         }
-        let (Operand::Addr(to, to_offset), Operand::Addr(from, from_offset)) =
+        let (Operand::Address(to, to_offset), Operand::Address(from, from_offset)) =
             (&i.operands[0], &i.operands[1])
         else {
             return self.fail(i, "two addresses expected");
@@ -1387,7 +1403,7 @@ impl<'a> Decoder<'a> {
         value: Slot,
         dst: Slot,
     ) -> Result<()> {
-        let Operand::Addr(base, offset) = address else {
+        let Operand::Address(base, offset) = address else {
             return self.fail(i, "an address expected");
         };
         let (addr, offset) = self.address(i, base, *offset)?;
@@ -1525,7 +1541,7 @@ impl<'a> Decoder<'a> {
             }
         }
         let name = name.unwrap_or("");
-        let ptx: &'a Ptx = self.ptx;
+        let ptx: &'a ptx::Module = self.ptx;
         if name == "__assertfail" {
             return self.emit(Op::Trap, i, [0; 4], 0);
         }
@@ -1550,6 +1566,18 @@ impl<'a> Decoder<'a> {
         self.stack.pop();
         Ok(())
     }
+}
+
+/// Where an instruction comes from; `before`: that of the one before it.
+fn location(i: &Instruction, before: Loc) -> Loc {
+    let (inner, outer) = match *i.places {
+        // Line 0 is code of no line: keep the line before it.
+        [] | [Place { line: 0, .. }] => (before.inner, before.outer),
+        [only] => (only, only),
+        // Of several steps outwards, messages show the first.
+        [inner, outer, ..] => (inner, outer),
+    };
+    Loc { inner, outer, ptx: i.line, kernel: 0 }
 }
 
 /// The number of a slot in its file.

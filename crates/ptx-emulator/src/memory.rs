@@ -38,8 +38,8 @@ impl Drop for Raw {
     }
 }
 
-/// An allocation.
-pub(super) struct Memory {
+/// Global memory that buffers lie in.
+pub struct Memory {
     bytes: Raw,
     written: Raw,
     len: u64,
@@ -70,15 +70,20 @@ macro_rules! access {
 }
 
 impl Memory {
-    /// Memory that nothing has written.
-    pub(super) fn new(bytes: u64) -> Result<Self> {
+    /// Zeroed memory that counts as unwritten, aligned to a page. An eighth more is taken to note which bytes
+    /// were written.
+    ///
+    /// # Errors
+    /// When the host has too little.
+    pub fn new(bytes: u64) -> Result<Self> {
         let fail = || Error::new(format!("the host has no memory for an allocation of {bytes} bytes"));
         let len = bytes.checked_next_multiple_of(64).ok_or_else(fail)?;
         Ok(Self { bytes: Raw::new(len).ok_or_else(fail)?, written: Raw::new(len / 8).ok_or_else(fail)?, len })
     }
 
     /// Its length in bytes, a multiple of 64.
-    pub(super) fn len(&self) -> u64 {
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> u64 {
         self.len
     }
 
@@ -179,8 +184,21 @@ impl Memory {
         }
     }
 
+    /// Fails where a range does not lie inside.
+    fn check(&self, offset: u64, bytes: u64) -> Result<()> {
+        if offset.checked_add(bytes).is_some_and(|end| end <= self.len) {
+            return Ok(());
+        }
+        let end = offset.saturating_add(bytes);
+        Err(Error::new(format!("bytes {offset} to {end} lie outside a memory of {} bytes", self.len)))
+    }
+
     /// Copies bytes in and marks them written.
-    pub(super) fn upload(&self, offset: u64, data: &[u8]) {
+    ///
+    /// # Errors
+    /// When they do not fit.
+    pub fn upload(&self, offset: u64, data: &[u8]) -> Result<()> {
+        self.check(offset, data.len() as u64)?;
         let mut at = offset;
         let mut rest = data;
         while !rest.is_empty() && !at.is_multiple_of(8) {
@@ -197,10 +215,15 @@ impl Memory {
             at += 1;
         }
         self.mark(offset, data.len() as u64);
+        Ok(())
     }
 
-    /// Copies bytes out.
-    pub(super) fn download(&self, offset: u64, data: &mut [u8]) {
+    /// Copies bytes out, written or not.
+    ///
+    /// # Errors
+    /// When the range does not lie inside.
+    pub fn download(&self, offset: u64, data: &mut [u8]) -> Result<()> {
+        self.check(offset, data.len() as u64)?;
         let mut at = offset;
         let mut rest = data;
         while !rest.is_empty() && !at.is_multiple_of(8) {
@@ -217,6 +240,7 @@ impl Memory {
             *byte = self.load8(at);
             at += 1;
         }
+        Ok(())
     }
 
     #[inline(always)]
@@ -272,8 +296,12 @@ impl Memory {
         }
     }
 
-    /// Marks a range as not written.
-    pub(super) fn forget(&self, offset: u64, bytes: u64) {
+    /// Marks a range as not written: its contents are undefined from now on.
+    ///
+    /// # Errors
+    /// When the range does not lie inside.
+    pub fn forget(&self, offset: u64, bytes: u64) -> Result<()> {
+        self.check(offset, bytes)?;
         let (mut at, end) = (offset, offset + bytes);
         while at < end {
             let n = (64 - at % 64).min(end - at);
@@ -285,6 +313,7 @@ impl Memory {
             }
             at += n;
         }
+        Ok(())
     }
 }
 
