@@ -52,11 +52,6 @@ impl Emulator {
         }
     }
 
-    /// Warp-instructions executed since the emulator was made.
-    pub fn executed(&self) -> u64 {
-        self.emulator.executed()
-    }
-
     fn get(&self, a: Allocation) -> Result<&Memory> {
         self.memory
             .get(a.0 as usize)

@@ -114,8 +114,6 @@ pub(super) const PATIENCE: u32 = 2000;
 pub(super) struct Worker {
     pub warps: Vec<Warp>,
     pub shared: Shared,
-    /// Warp-instructions of the blocks that ended.
-    pub executed: u64,
     pub tally: Tally,
     order: Vec<usize>,
 }
@@ -143,7 +141,6 @@ impl Worker {
         if job.reverse {
             self.order.reverse();
         }
-        self.executed = 0;
         self.tally.by_inst.clear();
         if job.count {
             self.tally.by_inst.resize(code.insts.len(), Counters::default());
@@ -210,7 +207,6 @@ impl Worker {
             }
         }
         if self.warps.iter().all(|w| w.state == State::Done) {
-            self.executed += self.warps.iter().map(|w| w.executed).sum::<u64>();
             return Ok(Round::Done);
         }
         if self.release(job)? || moved || self.shared.progress != progress {

@@ -73,7 +73,6 @@ impl<'a> Launch<'a> {
 pub struct Emulator {
     options: Options,
     pool: ThreadPool,
-    executed: AtomicU64,
     /// State of blocks, kept from launch to launch.
     workers: Mutex<Vec<Worker>>,
     races: Mutex<Races>,
@@ -95,23 +94,12 @@ impl Emulator {
             .thread_name(|i| format!("emulator-{i}"))
             .build()
             .expect("the host can start threads");
-        Self {
-            options,
-            pool,
-            executed: AtomicU64::new(0),
-            workers: Mutex::new(Vec::new()),
-            races: Mutex::default(),
-        }
+        Self { options, pool, workers: Mutex::new(Vec::new()), races: Mutex::default() }
     }
 
     /// Threads of the host that run blocks.
     pub fn threads(&self) -> usize {
         self.pool.current_num_threads()
-    }
-
-    /// Warp-instructions executed since the emulator was made.
-    pub fn executed(&self) -> u64 {
-        self.executed.load(Relaxed)
     }
 
     /// Whether launches are counted.
@@ -214,9 +202,7 @@ impl Emulator {
             races.lock().unwrap_or_else(PoisonError::into_inner).start(job.code.global_granule, together);
         }
         if job.cooperative {
-            let (executed, tally) = resident::run(job).map_err(|(b, fault)| job.error(b, &fault))?;
-            self.executed.fetch_add(executed, Relaxed);
-            return Ok(tally);
+            return resident::run(job).map_err(|(b, fault)| job.error(b, &fault));
         }
         let blocks = job.blocks();
         let next = AtomicU64::new(0);
@@ -239,7 +225,6 @@ impl Emulator {
                     break;
                 }
             }
-            self.executed.fetch_add(worker.executed, Relaxed);
             if job.count {
                 total.lock().unwrap_or_else(PoisonError::into_inner).add(&worker.tally);
             }

@@ -8,8 +8,8 @@ use super::block::{PATIENCE, Round, Worker};
 use super::count::Tally;
 use super::job::{Fault, Job};
 
-/// Runs all blocks; how many warp-instructions that took, and what was counted. A fault comes with its block.
-pub(super) fn run(job: &Job) -> Result<(u64, Tally), (u64, Box<Fault>)> {
+/// Runs all blocks; what was counted. A fault comes with its block.
+pub(super) fn run(job: &Job) -> Result<Tally, (u64, Box<Fault>)> {
     let mut blocks: Vec<(u64, Worker)> = (0..job.blocks()).map(|b| (b, Worker::default())).collect();
     if job.reverse {
         blocks.reverse();
@@ -18,7 +18,7 @@ pub(super) fn run(job: &Job) -> Result<(u64, Tally), (u64, Box<Fault>)> {
         worker.begin(job);
         worker.start_block(job, *b);
     }
-    let (mut executed, mut tally) = (0, Tally::default());
+    let mut tally = Tally::default();
     let mut idle = 0;
     while !blocks.is_empty() {
         let (mut moved, mut polling) = (false, false);
@@ -37,7 +37,6 @@ pub(super) fn run(job: &Job) -> Result<(u64, Tally), (u64, Box<Fault>)> {
             };
             if ended {
                 moved = true;
-                executed += worker.executed;
                 if job.count {
                     tally.add(&worker.tally);
                 }
@@ -54,5 +53,5 @@ pub(super) fn run(job: &Job) -> Result<(u64, Tally), (u64, Box<Fault>)> {
             return Err((*b, worker.deadlock(job, "no block of the grid can go on")));
         }
     }
-    Ok((executed, tally))
+    Ok(tally)
 }
