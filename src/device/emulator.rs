@@ -9,7 +9,7 @@ use ptx_emulator::Memory;
 pub use ptx_emulator::{Class, Counters, Instruction, LaunchCounters, Line, Options, WarpOrder};
 
 use crate::device::{Allocation, Arg, Device, DeviceKind, Launch, MemoryInfo, Prepared, Program, Space};
-use crate::kernels::{Kernel, Module, Param};
+use crate::kernels::Kernel;
 use crate::{Error, Result};
 
 /// A program with what its launches need.
@@ -252,60 +252,10 @@ impl Device for Emulator {
     }
 }
 
-/// Makes kernels of a PTX text, such as a user's own `.cu` compiled by NVRTC, that live as long as
-/// the process, so that they can be launched like the built-in ones.
-///
-/// # Errors
-/// When the text is not PTX that the emulator knows.
-pub fn leak_module(file: &str, source: &str, ptx: &str) -> Result<Vec<&'static Kernel>> {
-    let leak = |s: &str| -> &'static str { Box::leak(s.to_owned().into_boxed_str()) };
-    let parsed = ptx::Module::parse(ptx).map_err(|e| Error::new(format!("{file}: {e}")))?;
-    let module: &'static Module =
-        Box::leak(Box::new(Module { file: leak(file), source: leak(source), ptx: leak(ptx), cubins: &[] }));
-    let mut kernels: Vec<&'static Kernel> = Vec::new();
-    for f in parsed.kernels() {
-        let names = source_names(source, &f.name);
-        let params: Vec<Param> = f
-            .params
-            .iter()
-            .enumerate()
-            .map(|(i, p)| Param { name: leak(names.get(i).map_or(&p.name, |n| n)), kind: p.kind() })
-            .collect();
-        kernels.push(Box::leak(Box::new(Kernel {
-            name: leak(&f.name),
-            module,
-            params: Box::leak(params.into_boxed_slice()),
-            max_threads: f.max_threads.unwrap_or(1024),
-            line: f.first_line().unwrap_or(0),
-            doc: "",
-            resources: &[],
-        })));
-    }
-    Ok(kernels)
-}
-
-/// Names of a kernel's parameters as its source has them; empty where it cannot be told.
-fn source_names(source: &str, kernel: &str) -> Vec<String> {
-    let Some(at) = source.find(&format!("{kernel}(")) else {
-        return Vec::new();
-    };
-    let list = &source[at + kernel.len() + 1..];
-    let Some(end) = list.find(')') else {
-        return Vec::new();
-    };
-    list[..end]
-        .split(',')
-        .filter_map(|p| {
-            let name: String =
-                p.trim().chars().rev().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-            (!name.is_empty()).then(|| name.chars().rev().collect())
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::{self, Param, ParamKind};
 
     #[test]
     fn too_much_memory_is_an_error() {
@@ -319,20 +269,18 @@ mod tests {
 
     #[test]
     fn a_grid_that_waits_for_itself_is_bounded() {
-        let ptx = ".version 8.8\n.target sm_80\n.address_size 64\n\
-                   .visible .entry k(.param .u32 k_param_0)\n.maxntid 64, 1, 1\n{\nret;\n}\n";
-        let kernel = leak_module("k.cu", "__global__ void k(int n) {}", ptx).expect("it is PTX")[0];
-        let launch = |blocks| Launch {
-            kernel,
-            grid: [blocks, 1, 1],
-            block: [64, 1, 1],
-            shared_bytes: 0,
-            args: vec![Arg::I32(1)],
-            defines: Vec::new(),
-            label: String::new(),
-            min_bytes: 0,
-            flops: 0,
-            cooperative: true,
+        let params = &[Param { name: "n", kind: ParamKind::Int32 }];
+        let kernel: &'static Kernel = Box::leak(Box::new(Kernel {
+            name: "k",
+            module: &kernels::modules()[0],
+            params,
+            max_threads: 64,
+            line: 1,
+            doc: "",
+            resources: &[],
+        }));
+        let launch = |blocks| {
+            Launch::dynamic(kernel, vec![Arg::I32(1)]).grid([blocks, 1, 1]).block([64, 1, 1]).cooperative()
         };
         assert!(launch(108).check(&[]).is_ok());
         let error = launch(109).check(&[]).expect_err("more than are resident");

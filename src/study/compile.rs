@@ -7,7 +7,6 @@ use nvrtc::source::{self, Definition, Headers};
 use nvrtc::{Installation, Nvrtc, Source, ptxas};
 
 use super::sass;
-use crate::device::emulator::leak_module;
 use crate::kernels::{self, Cubin, Kernel, Module, Param, Resources};
 use crate::{Error, Result};
 
@@ -60,8 +59,7 @@ impl Compiled {
 /// (`common/common.cuh`) can be included.
 ///
 /// # Errors
-/// When it cannot be read, NVRTC is missing, it does not compile (NVRTC's words), or the emulator does
-/// not know an instruction of it.
+/// When it cannot be read, NVRTC is missing, it does not compile (NVRTC's words), or its PTX cannot be read.
 pub fn compile(path: &Path, arch: &str) -> Result<Compiled> {
     let shown = path.display();
     let source =
@@ -88,22 +86,22 @@ pub fn compile(path: &Path, arch: &str) -> Result<Compiled> {
     })?;
     let prefix = env::current_dir().map(|d| d.display().to_string()).unwrap_or_default();
     let ptx = relative_files(&compiled.ptx, &prefix);
-    let made = leak_module(&file, &source, &ptx)?;
+    let parsed = ptx::Module::parse(&ptx).map_err(|e| Error::new(format!("{file}: {e}")))?;
+    if parsed.kernels().next().is_none() {
+        return Ok(Compiled { kernels: Vec::new(), folder, prefix });
+    }
     let number = arch.trim_start_matches(|c: char| !c.is_ascii_digit()).trim_end_matches(char::is_alphabetic);
     let arch = number.parse().unwrap_or(80);
-    let Some(first) = made.first() else {
-        return Ok(Compiled { kernels: Vec::new(), folder, prefix });
-    };
-    let image: &'static [u8] = Box::leak(compiled.cubin.into_boxed_slice());
-    let module: &'static Module = Box::leak(Box::new(Module {
-        file: first.module.file,
-        source: first.module.source,
-        ptx: first.module.ptx,
-        cubins: Box::leak(Box::new([Cubin { arch, image }])),
-    }));
     let definitions = source::definitions(&source, &headers);
-    let with_figures = |k: &&'static Kernel| -> &'static Kernel {
-        let figures = ptxas::resources(&compiled.log, k.name).map(|r| Resources {
+    // What is launched lives as long as the process, as the kernels of the build do.
+    let module: &'static Module = Box::leak(Box::new(Module {
+        file: file.leak(),
+        source: source.clone().leak(),
+        ptx: ptx.leak(),
+        cubins: Box::leak(Box::new([Cubin { arch, image: compiled.cubin.leak() }])),
+    }));
+    let kernel = |f: &ptx::Function| -> &'static Kernel {
+        let figures = ptxas::resources(&compiled.log, &f.name).map(|r| Resources {
             arch,
             registers: r.registers,
             spill_stores: r.spill_stores,
@@ -111,18 +109,18 @@ pub fn compile(path: &Path, arch: &str) -> Result<Compiled> {
             stack: r.stack,
             shared: r.shared,
         });
-        let found = definitions.get(source::unmangled(k.name));
+        let found = definitions.get(source::unmangled(&f.name));
         Box::leak(Box::new(Kernel {
-            name: k.name,
+            name: f.name.clone().leak(),
             module,
-            params: params(found, k),
-            max_threads: k.max_threads,
-            line: found.map_or(k.line, |d| d.line),
+            params: params(found, f),
+            max_threads: f.max_threads.unwrap_or(1024),
+            line: found.map_or(f.first_line().unwrap_or(0), |d| d.line),
             doc: found.map_or("", |d| d.doc.clone().leak()),
-            resources: Box::leak(figures.into_iter().collect::<Vec<_>>().into_boxed_slice()),
+            resources: figures.into_iter().collect::<Vec<_>>().leak(),
         }))
     };
-    Ok(Compiled { kernels: made.iter().map(with_figures).collect(), folder, prefix })
+    Ok(Compiled { kernels: parsed.kernels().map(kernel).collect(), folder, prefix })
 }
 
 /// NVRTC from where the build would take it.
@@ -143,12 +141,11 @@ fn relative_files(ptx: &str, prefix: &str) -> String {
 }
 
 /// A kernel's parameters, by their names in the source where it has as many.
-fn params(found: Option<&Definition>, kernel: &'static Kernel) -> &'static [Param] {
-    let Some(found) = found.filter(|d| d.params.len() == kernel.params.len()) else { return kernel.params };
-    let named = kernel
-        .params
-        .iter()
-        .zip(&found.params)
-        .map(|(p, declared)| Param { name: declared.name.clone().leak(), kind: p.kind });
-    Box::leak(named.collect::<Vec<_>>().into_boxed_slice())
+fn params(found: Option<&Definition>, kernel: &ptx::Function) -> &'static [Param] {
+    let declared = found.filter(|d| d.params.len() == kernel.params.len());
+    let param = |(i, p): (usize, &ptx::Variable)| Param {
+        name: declared.map_or(&p.name, |d| &d.params[i].name).clone().leak(),
+        kind: p.kind(),
+    };
+    kernel.params.iter().enumerate().map(param).collect::<Vec<_>>().leak()
 }
