@@ -165,7 +165,13 @@ fn compile_cached(
     options.extend(OPTIONS.map(str::to_owned));
 
     let mut hasher = DefaultHasher::new();
-    let this = [include_str!("build.rs"), include_str!("build/ptx.rs")];
+    // Whatever shapes what is stored.
+    let this = [
+        include_str!("build.rs"),
+        include_str!("build/ptx.rs"),
+        include_str!("crates/nvrtc/src/library.rs"),
+        include_str!("crates/ptx/src/files.rs"),
+    ];
     (this, nvrtc.version(), file, text, &headers, &options).hash(&mut hasher);
     let key = format!("{:016x}", hasher.finish());
 
