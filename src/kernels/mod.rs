@@ -38,6 +38,7 @@ pub mod arg;
 use std::fmt;
 use std::marker::PhantomData;
 
+pub use generated::{NVRTC_HINT, OLDEST_NVRTC, OPTIONS};
 pub use ptx::ParamKind;
 
 use self::arg::ArgList;

@@ -69,13 +69,8 @@ pub fn compile(path: &Path, arch: &str) -> Result<Compiled> {
 
     let nvrtc = load()?;
     let headers: Headers<'_> = kernels::headers().iter().copied().collect();
-    let options = [
-        format!("-arch={arch}"),
-        "-std=c++17".into(),
-        "-lineinfo".into(),
-        "--ptxas-options=-v".into(),
-        format!("-I{}", folder.display()),
-    ];
+    let mut options = vec![format!("-arch={arch}"), format!("-I{}", folder.display())];
+    options.extend(kernels::OPTIONS.map(str::to_owned));
     let text = Source { name: &file, text: &source, headers: &headers };
     let compiled = nvrtc.compile(&text, &options).map_err(|e| {
         let log = match e {
@@ -127,10 +122,13 @@ pub fn compile(path: &Path, arch: &str) -> Result<Compiled> {
 fn load() -> Result<Nvrtc> {
     let folders: Vec<PathBuf> =
         sass::project_folders().into_iter().map(|project| project.join(".nvrtc")).collect();
-    Installation::find((12, 4), &folders).and_then(|found| Nvrtc::load(&found)).map_err(|e| match e {
-        nvrtc::Error::NotFound { .. } => Error::new(format!("the kernels are compiled with NVRTC, and {e}"))
-            .hint("run `scripts/install-nvrtc.sh` (90 MB, into .nvrtc), or set NVRTC_DIR to the folder of libnvrtc.so"),
-        e => Error::new(e.to_string()),
+    Installation::find(kernels::OLDEST_NVRTC, &folders).and_then(|found| Nvrtc::load(&found)).map_err(|e| {
+        match e {
+            nvrtc::Error::NotFound { .. } => {
+                Error::new(format!("the kernels are compiled with NVRTC, and {e}")).hint(kernels::NVRTC_HINT)
+            }
+            e => Error::new(e.to_string()),
+        }
     })
 }
 
