@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, criterion_group, criterion_main};
 use ugatit::bench::adalin::case::{Case, Inputs, Kind, Part};
 use ugatit::bench::adalin::graph_time;
-use ugatit::device::cuda::Cuda;
-use ugatit::device::emulator::{Emulator, Options};
-use ugatit::device::executable::{DeviceHandle, Executable};
+use ugatit::device::DeviceKind;
+use ugatit::device::executable::Executable;
+use ugatit::device::select::{self, Choice};
 use ugatit::tape::NormVariant;
 use ugatit::tensor::{DType, Shape};
 
 fn norms(c: &mut Criterion) {
-    let gpu = Cuda::open(0).ok().map(DeviceHandle::new);
+    let (device, _) = select::open(Choice::Auto).expect("the emulator, where no GPU opens");
+    let gpu = (device.lock().kind() == DeviceKind::Gpu).then(|| device.clone());
     let shape = if gpu.is_some() { Shape::new(1, 1, 64, 64, 256) } else { Shape::new(1, 1, 16, 16, 64) };
     let what = if gpu.is_some() { "adalin" } else { "adalin (emulator's own time, not a GPU's)" };
     let mut group = c.benchmark_group(what);
@@ -40,9 +41,8 @@ fn norms(c: &mut Criterion) {
                     Duration::from_secs_f64(total / 1e6)
                 }),
                 None => {
-                    let emulator = DeviceHandle::new(Emulator::new(Options::default()));
                     let inputs = Inputs::random(&case, 0.5, 1.0, 1);
-                    let state = built.state(&emulator, 1, &inputs).expect("memory");
+                    let state = built.state(&device, 1, &inputs).expect("memory");
                     let load = |part| Executable::load(built.program(part, 1, 1), &state).expect("loads");
                     load(Part::Forward).run().expect("runs");
                     let one = load(part);

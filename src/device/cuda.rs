@@ -3,7 +3,6 @@
 //!
 //! Everything happens on one stream: uploads, runs and downloads are in order without further
 //! care. A program is captured as a CUDA graph when it is prepared, and a run is one graph launch.
-//! The only `unsafe` of the crate is here.
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;

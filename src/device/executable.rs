@@ -244,8 +244,9 @@ impl Executable {
 mod tests {
     use super::*;
     use crate::device::emulator::{Emulator, Options};
-    use crate::device::{Arg, Buffer, BufferRef, DeviceKind, Launch, MemoryInfo};
-    use crate::kernels;
+    use crate::device::{Buffer, BufferRef, DeviceKind, Launch, MemoryInfo};
+    use crate::kernels::arg::{In, Out};
+    use crate::kernels::{args, entry};
 
     /// 1024 floats copied from the first KiB of the state that `from` names to the one that `to` names.
     fn copy(from: u64, to: u64) -> Program {
@@ -253,19 +254,9 @@ mod tests {
             let (space, bytes) = (Space::State, 4096);
             Buffer { name: name.into(), space, offset: 4096 * at, bytes }
         };
-        let whole = |buffer| Arg::Buffer(BufferRef { buffer, offset: 0, bytes: 4096 });
-        let launch = Launch {
-            kernel: kernels::find("copy_x4_f32").unwrap(),
-            grid: [1, 1, 1],
-            block: [256, 1, 1],
-            shared_bytes: 0,
-            args: vec![whole(1), whole(0), Arg::I32(1024)],
-            defines: Vec::new(),
-            label: "copy".into(),
-            min_bytes: 8192,
-            flops: 0,
-            cooperative: false,
-        };
+        let whole = |buffer| BufferRef { buffer, offset: 0, bytes: 4096 };
+        let args = args::CopyX4 { out: Out(whole(1)), inp: In(whole(0)), n: 1024 };
+        let launch = Launch::new(entry::COPY_X4_F32, args).unwrap().grid([1, 1, 1]).block([256, 1, 1]);
         let buffers = vec![buffer("from", from), buffer("to", to)];
         Program {
             name: "copy".into(),

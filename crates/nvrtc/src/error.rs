@@ -1,7 +1,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::Version;
+use crate::version::Version;
 
 /// The result of what can fail here.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -4,10 +4,8 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::{Error, Result};
-
-/// Major and minor version, as in 12.9.
-pub type Version = (u32, u32);
+use crate::error::{Error, Result};
+use crate::version::Version;
 
 /// The environment variables that say where it is, the most explicit first: a folder, a toolkit, a toolkit,
 /// a Python environment.

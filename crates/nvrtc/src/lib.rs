@@ -29,7 +29,9 @@ mod install;
 mod library;
 pub mod ptxas;
 pub mod source;
+mod version;
 
 pub use error::{Error, Result};
-pub use install::{Installation, VARIABLES, Version};
+pub use install::{Installation, VARIABLES};
 pub use library::{Compiled, Nvrtc, Source};
+pub use version::Version;

@@ -1,0 +1,2 @@
+/// Major and minor version, as in 12.9.
+pub type Version = (u32, u32);
