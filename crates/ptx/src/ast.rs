@@ -3,9 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::Error;
-use crate::scan::Scanner;
-
 /// A module.
 #[derive(Debug, Default)]
 pub struct Module {
@@ -18,14 +15,6 @@ pub struct Module {
 }
 
 impl Module {
-    /// Reads a module.
-    ///
-    /// # Errors
-    /// Names the first line that is not PTX, or PTX of a form that is not read.
-    pub fn parse(text: &str) -> Result<Self, Error> {
-        Scanner::new(text).module()
-    }
-
     /// The functions that can be launched.
     pub fn kernels(&self) -> impl Iterator<Item = &Function> {
         self.functions.iter().filter(|f| f.entry && f.has_body)

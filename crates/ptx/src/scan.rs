@@ -10,8 +10,18 @@ use crate::operand::{number, operands};
 
 type Result<T> = std::result::Result<T, Error>;
 
+impl Module {
+    /// Reads a module.
+    ///
+    /// # Errors
+    /// Names the first line that is not PTX, or PTX of a form that is not read.
+    pub fn parse(text: &str) -> Result<Self> {
+        Scanner::new(text).module()
+    }
+}
+
 /// Reads a text from front to end.
-pub(crate) struct Scanner {
+struct Scanner {
     text: Vec<u8>,
     pos: usize,
     line: u32,
@@ -128,7 +138,7 @@ impl Scanner {
         }
     }
 
-    pub(crate) fn module(&mut self) -> Result<Module> {
+    fn module(&mut self) -> Result<Module> {
         let mut ptx = Module::default();
         loop {
             self.blanks();
