@@ -1,0 +1,435 @@
+//! The interpreter loop: each instruction of a group of lanes a loop over rows of registers.
+// Comparisons are written as they are meant: a NaN makes each of them false.
+#![allow(clippy::double_comparisons, clippy::neg_cmp_op_on_partial_ord)]
+#![allow(clippy::needless_range_loop)]
+
+use super::flow::{Flow, over_budget};
+use super::matrix::mma;
+use super::memory;
+use super::warp_ops::rare;
+use crate::counters::tally::Tally;
+use crate::fault::{Fault, Step};
+use crate::isa::half::{f16_to_f32, f32_to_bf16, f32_to_f16};
+use crate::isa::{Cmp, Inst, LaneOp, NONE, Op, Slot};
+use crate::lanes::{Blend as _, Row, each, mask_of, on, pred, set, set_pred};
+use crate::launch::Job;
+use crate::memory::Shared;
+use crate::select::{fma_down, max_f32, min_f32};
+use crate::warp::{Lanes, Warp};
+
+#[inline(always)]
+fn ff(v: u32) -> f32 {
+    f32::from_bits(v)
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_lines)]
+pub(crate) fn run_group<const COUNT: bool>(
+    job: &Job,
+    warp: &mut Warp,
+    shared: &mut Shared,
+    tally: &mut Tally,
+    at: &mut u32,
+    mask: u32,
+    stop: u32,
+    alone: bool,
+) -> Step<Flow> {
+    let code = job.code;
+    let Warp { r32, r64, preds, local, copies, index, live, executed, block, .. } = warp;
+    let (r32, r64, preds) = (r32.as_mut_slice(), r64.as_mut_slice(), preds.as_mut_slice());
+    let (index, live, block) = (*index, *live, *block);
+    let insts = code.insts.as_slice();
+    let mut pc = *at as usize;
+    let mut from = pc;
+    loop {
+        let inst = &insts[pc];
+        let Inst { op, d, a, b, c, ext, .. } = *inst;
+        let (d, a, b, c) = (d as usize, a as usize, b as usize, c as usize);
+        let mut m = mask;
+        if inst.guard != NONE {
+            m &= pred(preds, inst.guard);
+        }
+        if COUNT {
+            tally.issue(pc, m);
+        }
+        macro_rules! un32 {
+            (|$x:ident| $f:expr) => {{
+                assert!(a < r32.len());
+                set(r32, d, m, |r, l| {
+                    let $x = r[a][l];
+                    $f
+                })
+            }};
+        }
+        macro_rules! bin32 {
+            (|$x:ident, $y:ident| $f:expr) => {{
+                assert!(a < r32.len() && b < r32.len());
+                set(r32, d, m, |r, l| {
+                    let ($x, $y) = (r[a][l], r[b][l]);
+                    $f
+                })
+            }};
+        }
+        macro_rules! tri32 {
+            (|$x:ident, $y:ident, $z:ident| $f:expr) => {{
+                assert!(a < r32.len() && b < r32.len() && c < r32.len());
+                set(r32, d, m, |r, l| {
+                    let ($x, $y, $z) = (r[a][l], r[b][l], r[c][l]);
+                    $f
+                })
+            }};
+        }
+        macro_rules! bin64 {
+            (|$x:ident, $y:ident| $f:expr) => {{
+                assert!(a < r64.len() && b < r64.len());
+                set(r64, d, m, |r, l| {
+                    let ($x, $y) = (r[a][l], r[b][l]);
+                    $f
+                })
+            }};
+        }
+        macro_rules! shift64 {
+            (|$x:ident, $y:ident| $f:expr) => {{
+                let by = &r32[b];
+                assert!(a < r64.len());
+                set(r64, d, m, |r, l| {
+                    let ($x, $y) = (r[a][l], by[l]);
+                    $f
+                })
+            }};
+        }
+        macro_rules! wide {
+            (|$x:ident, $y:ident| $f:expr) => {{
+                let (xs, ys) = (&r32[a], &r32[b]);
+                set(r64, d, m, |_, l| {
+                    let ($x, $y) = (xs[l], ys[l]);
+                    $f
+                })
+            }};
+        }
+        macro_rules! setp_f {
+            (|$x:ident, $y:ident| $f:expr) => {{
+                let (xs, ys) = (&r32[a], &r32[b]);
+                let v = mask_of(|l| {
+                    let ($x, $y) = (ff(xs[l]), ff(ys[l]));
+                    $f
+                });
+                set_pred(preds, d as u16, m, v);
+            }};
+        }
+        macro_rules! setp_i {
+            ($file:ident, $cmp:expr, |$v:ident| $read:expr) => {{
+                let (xs, ys) = (&$file[a], &$file[b]);
+                macro_rules! go {
+                    ($o:tt) => {
+                        mask_of(|l| {
+                            let p = {
+                                let $v = xs[l];
+                                $read
+                            };
+                            let q = {
+                                let $v = ys[l];
+                                $read
+                            };
+                            p $o q
+                        })
+                    };
+                }
+                let v = match $cmp {
+                    Cmp::Eq => go!(==),
+                    Cmp::Ne => go!(!=),
+                    Cmp::Lt => go!(<),
+                    Cmp::Le => go!(<=),
+                    Cmp::Gt => go!(>),
+                    _ => go!(>=),
+                };
+                set_pred(preds, d as u16, m, v);
+            }};
+        }
+        macro_rules! view {
+            () => {
+                &mut Lanes {
+                    r32: &mut *r32,
+                    r64: &mut *r64,
+                    preds: &mut *preds,
+                    local: &mut *local,
+                    copies: &mut *copies,
+                    index,
+                    live,
+                    block,
+                }
+            };
+        }
+        match op {
+            Op::FmaF32 => tri32!(|x, y, z| ff(x).mul_add(ff(y), ff(z)).to_bits()),
+            Op::AddF32 => bin32!(|x, y| (ff(x) + ff(y)).to_bits()),
+            Op::SubF32 => bin32!(|x, y| (ff(x) - ff(y)).to_bits()),
+            Op::MulF32 => bin32!(|x, y| (ff(x) * ff(y)).to_bits()),
+            Op::DivF32 => bin32!(|x, y| (ff(x) / ff(y)).to_bits()),
+            Op::MinF32 => bin32!(|x, y| min_f32(ff(x), ff(y)).to_bits()),
+            Op::MaxF32 => bin32!(|x, y| max_f32(ff(x), ff(y)).to_bits()),
+            Op::SqrtF32 => un32!(|x| ff(x).sqrt().to_bits()),
+            Op::RcpF32 => un32!(|x| (1.0 / ff(x)).to_bits()),
+            Op::RcpFtzF32 => un32!(|x| {
+                let flush = |v: u32| {
+                    if v & 0x7f80_0000 == 0 { v & 0x8000_0000 } else { v }
+                };
+                flush((1.0 / ff(flush(x))).to_bits())
+            }),
+            Op::NegF32 => un32!(|x| x ^ 0x8000_0000),
+            Op::AbsF32 => un32!(|x| x & 0x7fff_ffff),
+            Op::FmaDownF32 => tri32!(|x, y, z| fma_down(ff(x), ff(y), ff(z)).to_bits()),
+            Op::Mov32 => un32!(|x| x),
+            Op::Add32 => bin32!(|x, y| x.wrapping_add(y)),
+            Op::Sub32 => bin32!(|x, y| x.wrapping_sub(y)),
+            Op::Mul32 => bin32!(|x, y| x.wrapping_mul(y)),
+            Op::Mad32 => tri32!(|x, y, z| x.wrapping_mul(y).wrapping_add(z)),
+            Op::And32 => bin32!(|x, y| x & y),
+            Op::Or32 => bin32!(|x, y| x | y),
+            Op::Xor32 => bin32!(|x, y| x ^ y),
+            Op::Not32 => un32!(|x| !x),
+            Op::Neg32 => un32!(|x| x.wrapping_neg()),
+            Op::AbsS32 => un32!(|x| (x as i32).wrapping_abs() as u32),
+            Op::Shl32 => bin32!(|x, y| if y > 31 { 0 } else { x << (y & 31) }),
+            Op::ShrU32 => bin32!(|x, y| if y > 31 { 0 } else { x >> (y & 31) }),
+            Op::ShrS32 => bin32!(|x, y| (x as i32 >> y.min(31)) as u32),
+            Op::MinS32 => bin32!(|x, y| (x as i32).min(y as i32) as u32),
+            Op::MaxS32 => bin32!(|x, y| (x as i32).max(y as i32) as u32),
+            Op::MinU32 => bin32!(|x, y| x.min(y)),
+            Op::MaxU32 => bin32!(|x, y| x.max(y)),
+            Op::DivS32 => bin32!(|x, y| (x as i32)
+                .checked_div(y as i32)
+                .map_or(if y == 0 { u32::MAX } else { x }, |v| v as u32)),
+            Op::DivU32 => bin32!(|x, y| x.checked_div(y).unwrap_or(u32::MAX)),
+            Op::RemS32 => bin32!(|x, y| if y == 0 { x } else { (x as i32).wrapping_rem(y as i32) as u32 }),
+            Op::RemU32 => bin32!(|x, y| x.checked_rem(y).unwrap_or(x)),
+            Op::CvtF32S32 => un32!(|x| (x as i32 as f32).to_bits()),
+            Op::CvtF32U32 => un32!(|x| (x as f32).to_bits()),
+            Op::CvtF32F16 => un32!(|x| f16_to_f32(x)),
+            Op::CvtF16F32 => un32!(|x| f32_to_f16(x)),
+            Op::CvtBf16F32 => un32!(|x| f32_to_bf16(x)),
+            Op::PackF16 => bin32!(|x, y| f32_to_f16(x) << 16 | f32_to_f16(y)),
+            Op::PackBf16 => bin32!(|x, y| f32_to_bf16(x) << 16 | f32_to_bf16(y)),
+            Op::Sel32 => {
+                let p = pred(preds, c as u16);
+                assert!(a < r32.len() && b < r32.len());
+                set(r32, d, m, |r, l| r[a][l].blend(r[b][l], on(p, l)));
+            }
+            Op::Sel64 => {
+                let p = pred(preds, c as u16);
+                assert!(a < r64.len() && b < r64.len());
+                set(r64, d, m, |r, l| r[a][l].blend(r[b][l], on(p, l)));
+            }
+            Op::Mov64 => {
+                assert!(a < r64.len());
+                set(r64, d, m, |r, l| r[a][l]);
+            }
+            Op::Add64 => bin64!(|x, y| x.wrapping_add(y)),
+            Op::Sub64 => bin64!(|x, y| x.wrapping_sub(y)),
+            Op::Mul64 => bin64!(|x, y| x.wrapping_mul(y)),
+            Op::Mad64 => {
+                assert!(a < r64.len() && b < r64.len() && c < r64.len());
+                set(r64, d, m, |r, l| r[a][l].wrapping_mul(r[b][l]).wrapping_add(r[c][l]));
+            }
+            Op::And64 => bin64!(|x, y| x & y),
+            Op::Or64 => bin64!(|x, y| x | y),
+            Op::Xor64 => bin64!(|x, y| x ^ y),
+            Op::Not64 => {
+                assert!(a < r64.len());
+                set(r64, d, m, |r, l| !r[a][l]);
+            }
+            Op::Shl64 => shift64!(|x, y| if y > 63 { 0 } else { x << (y & 63) }),
+            Op::ShrU64 => shift64!(|x, y| if y > 63 { 0 } else { x >> (y & 63) }),
+            Op::ShrS64 => shift64!(|x, y| (x as i64 >> y.min(63)) as u64),
+            Op::MulWideS => wide!(|x, y| (i64::from(x as i32) * i64::from(y as i32)) as u64),
+            Op::MulWideU => wide!(|x, y| u64::from(x) * u64::from(y)),
+            Op::MadWideS => {
+                let (xs, ys) = (&r32[a], &r32[b]);
+                assert!(c < r64.len());
+                set(r64, d, m, |r, l| {
+                    ((i64::from(xs[l] as i32) * i64::from(ys[l] as i32)) as u64).wrapping_add(r[c][l])
+                });
+            }
+            Op::MadWideU => {
+                let (xs, ys) = (&r32[a], &r32[b]);
+                assert!(c < r64.len());
+                set(r64, d, m, |r, l| (u64::from(xs[l]) * u64::from(ys[l])).wrapping_add(r[c][l]));
+            }
+            Op::CvtU64U32 => {
+                let x = &r32[a];
+                set(r64, d, m, |_, l| u64::from(x[l]));
+            }
+            Op::CvtS64S32 => {
+                let x = &r32[a];
+                set(r64, d, m, |_, l| x[l] as i32 as i64 as u64);
+            }
+            Op::CvtU32U64 => {
+                let x = &r64[a];
+                set(r32, d, m, |_, l| x[l] as u32);
+            }
+            Op::Pack64 => wide!(|x, y| u64::from(x) | (u64::from(y) << 32)),
+            Op::Unpack64 => {
+                let x = &r64[a];
+                set(r32, d, m, |_, l| x[l] as u32);
+                set(r32, b, m, |_, l| (x[l] >> 32) as u32);
+            }
+            Op::Pack32 => bin32!(|x, y| (x & 0xffff) | (y << 16)),
+            Op::Unpack32 => {
+                let x: Row = r32[a];
+                set(r32, d, m, |_, l| x[l] & 0xffff);
+                set(r32, b, m, |_, l| x[l] >> 16);
+            }
+            Op::SetpF32(cmp) => match cmp {
+                Cmp::Eq => setp_f!(|x, y| x == y),
+                Cmp::Ne => setp_f!(|x, y| x < y || x > y),
+                Cmp::Lt => setp_f!(|x, y| x < y),
+                Cmp::Le => setp_f!(|x, y| x <= y),
+                Cmp::Gt => setp_f!(|x, y| x > y),
+                Cmp::Ge => setp_f!(|x, y| x >= y),
+                Cmp::Equ => setp_f!(|x, y| !(x < y || x > y)),
+                Cmp::Neu => setp_f!(|x, y| x != y),
+                Cmp::Ltu => setp_f!(|x, y| !(x >= y)),
+                Cmp::Leu => setp_f!(|x, y| !(x > y)),
+                Cmp::Gtu => setp_f!(|x, y| !(x <= y)),
+                Cmp::Geu => setp_f!(|x, y| !(x < y)),
+                Cmp::Num => setp_f!(|x, y| !x.is_nan() && !y.is_nan()),
+                Cmp::Nan => setp_f!(|x, y| x.is_nan() || y.is_nan()),
+            },
+            Op::SetpS32(cmp) => setp_i!(r32, cmp, |v| v as i32),
+            Op::SetpU32(cmp) => setp_i!(r32, cmp, |v| v),
+            Op::SetpS64(cmp) => setp_i!(r64, cmp, |v| v as i64),
+            Op::SetpU64(cmp) => setp_i!(r64, cmp, |v| v),
+            Op::MovP => {
+                let v = pred(preds, a as u16);
+                set_pred(preds, d as u16, m, v);
+            }
+            Op::AndP => {
+                let v = pred(preds, a as u16) & pred(preds, b as u16);
+                set_pred(preds, d as u16, m, v);
+            }
+            Op::OrP => {
+                let v = pred(preds, a as u16) | pred(preds, b as u16);
+                set_pred(preds, d as u16, m, v);
+            }
+            Op::XorP => {
+                let v = pred(preds, a as u16) ^ pred(preds, b as u16);
+                set_pred(preds, d as u16, m, v);
+            }
+            Op::NotP => {
+                let v = !pred(preds, a as u16);
+                set_pred(preds, d as u16, m, v);
+            }
+            Op::Mma => {
+                *at = pc as u32;
+                if m != u32::MAX {
+                    return Err(Fault::warp(format!(
+                        "a matrix instruction needs all lanes, but the mask is {m:#010x}"
+                    )));
+                }
+                mma(view!(), &code.mmas[ext as usize]);
+            }
+            Op::LoadMatrix => {
+                *at = pc as u32;
+                if m != u32::MAX {
+                    return Err(Fault::warp(format!(
+                        "a matrix instruction needs all lanes, but the mask is {m:#010x}"
+                    )));
+                }
+                let op = &code.mems[ext as usize];
+                memory::load_matrix::<COUNT>(view!(), shared, tally, op, d == 1, pc as u32)?;
+            }
+            Op::MarkWritten => preds[d] |= m,
+            Op::CheckWritten => {
+                let missing = m & !preds[d];
+                if missing != 0 {
+                    *at = pc as u32 + 1;
+                    let name = &code.names[ext as usize];
+                    return Err(Fault::lane(
+                        missing.trailing_zeros(),
+                        format!("reads register {name}, which nothing has written"),
+                    ));
+                }
+            }
+            Op::Load if m != 0 => {
+                *at = pc as u32;
+                memory::load::<COUNT>(job, view!(), shared, tally, &code.mems[ext as usize], m, pc as u32)?;
+            }
+            Op::Store if m != 0 => {
+                *at = pc as u32;
+                memory::store::<COUNT>(job, view!(), shared, tally, &code.mems[ext as usize], m, pc as u32)?;
+            }
+            Op::Load | Op::Store | Op::Nop => {}
+            Op::Bra => {
+                *executed += (pc + 1 - from) as u64;
+                if *executed > job.max_instructions {
+                    *at = pc as u32;
+                    over_budget(job, *executed)?;
+                }
+                if m == mask {
+                    pc = ext as usize;
+                    from = pc;
+                    if alone {
+                        continue;
+                    }
+                    return Ok(Flow::At(ext));
+                }
+                from = pc + 1;
+                if m != 0 {
+                    if COUNT {
+                        tally.by_inst[pc].divergent_branches += 1;
+                    }
+                    return Ok(Flow::Split(m, ext, pc as u32 + 1));
+                }
+            }
+            Op::Exit => {
+                if m != 0 {
+                    return Ok(Flow::Exit(m, pc as u32 + 1));
+                }
+            }
+            Op::Lane => {
+                if m != 0 {
+                    lane_op(view!(), &code.lanes[ext as usize], m);
+                }
+            }
+            _ => {
+                *at = pc as u32;
+                if m != 0
+                    && let Some(flow) = rare::<COUNT>(job, view!(), shared, tally, inst, m, mask, pc as u32)?
+                {
+                    if COUNT && matches!(flow, Flow::Blocked(_)) {
+                        tally.unissue(pc, m);
+                    }
+                    return Ok(flow);
+                }
+            }
+        }
+        pc += 1;
+        if pc as u32 == stop {
+            *executed += (pc - from) as u64;
+            return Ok(Flow::At(stop));
+        }
+    }
+}
+
+/// A lane-wise instruction without a vector loop.
+#[inline(never)]
+fn lane_op(warp: &mut Lanes, op: &LaneOp, m: u32) {
+    for l in each(m) {
+        let read = |s: Slot| match s {
+            Slot::None => 0,
+            Slot::R32(n) => u64::from(warp.r32[n as usize][l as usize]),
+            Slot::R64(n) => warp.r64[n as usize][l as usize],
+            Slot::P(n) => u64::from(pred(warp.preds, n) >> l & 1),
+        };
+        let v = (op.lane)(op.src.map(read));
+        match op.dst {
+            Slot::R32(n) => warp.r32[n as usize][l as usize] = v as u32,
+            Slot::R64(n) => warp.r64[n as usize][l as usize] = v,
+            Slot::P(n) => set_pred(warp.preds, n, 1 << l, (v as u32 & 1) << l),
+            Slot::None => {}
+        }
+        if let Slot::P(n) = op.dst2 {
+            set_pred(warp.preds, n, 1 << l, (v as u32 >> 1 & 1) << l);
+        }
+    }
+}
