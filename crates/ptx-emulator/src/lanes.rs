@@ -63,31 +63,6 @@ pub(crate) fn on<T: Blend>(m: u32, l: usize) -> T {
     if m & BIT[l] != 0 { T::ONES } else { T::ZERO }
 }
 
-// The loops below compute a whole row before they store any of it: the compiler then needs no
-// proof that rows are distinct, and makes four vector instructions of each.
-
-/// `d = f(a)` in the lanes of `m`. The row is computed in all lanes and then blended, so that `f` is
-/// compiled once: with a second, masked copy the interpreter takes twice as long to build.
-#[inline(always)]
-pub(crate) fn set<T: Blend>(file: &mut [[T; 32]], d: usize, m: u32, f: impl Fn(&[[T; 32]], usize) -> T) {
-    let mut out = [T::ZERO; 32];
-    for l in 0..32 {
-        out[l] = f(file, l);
-    }
-    if m != u32::MAX {
-        keep_others(&mut out, &file[d], m);
-    }
-    file[d] = out;
-}
-
-/// Puts back the lanes that are not in `m`.
-#[inline(never)]
-fn keep_others<T: Blend>(out: &mut [T; 32], old: &[T; 32], m: u32) {
-    for l in 0..32 {
-        out[l] = out[l].blend(old[l], on(m, l));
-    }
-}
-
 /// The lanes in which a condition holds.
 #[inline(always)]
 pub(crate) fn mask_of(f: impl Fn(usize) -> bool) -> u32 {

@@ -1,4 +1,5 @@
 //! Global memory.
+// Lanes are numbers here: loops over them index several rows at once.
 #![allow(clippy::needless_range_loop)]
 
 use super::lanes::{Shape, conflict, extend, get, inside, put, shape};

@@ -1,6 +1,4 @@
 //! Loads, stores and atomics of a warp, with their checks.
-// Lanes are numbers here: loops over them index several rows at once.
-#![allow(clippy::needless_range_loop)]
 
 mod async_copy;
 mod atomic;

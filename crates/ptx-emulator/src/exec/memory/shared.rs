@@ -1,4 +1,5 @@
 //! Shared memory, `ldmatrix` and `mbarrier`.
+// Lanes are numbers here, as in global memory.
 #![allow(clippy::needless_range_loop)]
 
 use super::lanes::{addresses, conflict, get, inside, put, split};
