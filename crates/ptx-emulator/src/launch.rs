@@ -1,19 +1,11 @@
-//! Launches: a kernel with a grid and arguments.
+//! A launch: a kernel's grid and arguments, and what all its blocks share.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::Mutex;
 
-use rayon::ThreadPool;
-
-use super::block::Worker;
-use super::count::{LaunchCounters, Tally};
-use super::job::{Fault, Job, Region, argument_base, variable_base};
-use super::memory::Memory;
-use super::module::Kernel;
-use super::options::{Options, WarpOrder};
-use super::races::Races;
-use super::resident;
-use crate::{Error, Result};
+use crate::check::Races;
+use crate::isa::{Code, REGION, VARIABLES};
+use crate::memory::{Memory, Region};
 
 /// A range of a [`Memory`] as an argument: the kernel may touch it and nothing else.
 #[derive(Clone, Copy)]
@@ -69,217 +61,65 @@ impl<'a> Launch<'a> {
     }
 }
 
-/// Runs kernels, on threads of the host.
-pub struct Emulator {
-    options: Options,
-    pool: ThreadPool,
-    /// State of blocks, kept from launch to launch.
-    workers: Mutex<Vec<Worker>>,
-    races: Mutex<Races>,
+/// A launch being run.
+pub(crate) struct Job<'a> {
+    pub code: &'a Code,
+    pub grid: [u32; 3],
+    pub block: [u32; 3],
+    /// Static and dynamic shared bytes.
+    pub shared_bytes: u32,
+    pub dynamic_shared: u32,
+    /// Bits of each argument.
+    pub args: Vec<u64>,
+    /// Of each argument; None where it is no buffer.
+    pub regions: Vec<Option<Region<'a>>>,
+    pub variables: &'a [Region<'a>],
+    /// Names of the parameters that are null.
+    pub nulls: Vec<String>,
+    pub label: &'a str,
+    pub module: &'a str,
+    pub files: &'a HashMap<u32, String>,
+    pub reverse: bool,
+    pub max_instructions: u64,
+    /// Its blocks are resident all at once.
+    pub cooperative: bool,
+    pub count: bool,
+    /// Where races between blocks are checked for.
+    pub races: Option<&'a Mutex<Races>>,
 }
 
-impl Emulator {
-    /// An emulator that runs in that way.
-    ///
-    /// # Panics
-    /// When the host starts no threads.
-    pub fn new(options: Options) -> Self {
-        let threads = if options.threads == 0 {
-            std::thread::available_parallelism().map_or(1, usize::from)
+impl<'a> Job<'a> {
+    /// The region of an address, or None where there is none.
+    #[inline(always)]
+    pub(crate) fn region(&self, address: u64) -> Option<&Region<'a>> {
+        let id = address >> REGION;
+        if id >= VARIABLES {
+            self.variables.get((id - VARIABLES) as usize)
         } else {
-            options.threads
-        };
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|i| format!("emulator-{i}"))
-            .build()
-            .expect("the host can start threads");
-        Self { options, pool, workers: Mutex::new(Vec::new()), races: Mutex::default() }
-    }
-
-    /// Threads of the host that run blocks.
-    pub fn threads(&self) -> usize {
-        self.pool.current_num_threads()
-    }
-
-    /// Whether launches are counted.
-    pub fn counting(&self) -> bool {
-        self.options.count
-    }
-
-    /// Whether later launches are counted.
-    pub fn set_counting(&mut self, on: bool) {
-        self.options.count = on;
-    }
-
-    /// Runs a launch to its end; what it did, where counting is on.
-    ///
-    /// # Errors
-    /// When the arguments do not fit the kernel, and at the first fault of the first block that has one: names
-    /// the block, the thread, the source line and the variable.
-    pub fn launch(&self, kernel: &Kernel, launch: &Launch) -> Result<Option<LaunchCounters>> {
-        let code = &*kernel.code;
-        check(kernel, launch)?;
-        let mut args = Vec::with_capacity(launch.args.len());
-        let mut regions = Vec::with_capacity(launch.args.len());
-        let mut nulls = Vec::new();
-        for (i, arg) in launch.args.iter().enumerate() {
-            let param = parameter(kernel, launch, i);
-            let (bits, region) = match *arg {
-                Arg::Null => {
-                    nulls.push(format!("`{param}`"));
-                    (0, None)
-                }
-                Arg::I32(v) => (u64::from(v as u32), None),
-                Arg::U32(v) => (u64::from(v), None),
-                Arg::F32(v) => (u64::from(v.to_bits()), None),
-                Arg::Buffer(Buffer { memory, offset, bytes, name }) => {
-                    let base = argument_base(i, offset);
-                    let region = Region {
-                        memory,
-                        start: offset,
-                        len: bytes,
-                        base,
-                        all_written: memory.first_unwritten(offset, bytes).is_none(),
-                        read_only: false,
-                        name: name.to_owned(),
-                        param: param.to_owned(),
-                    };
-                    (base, Some(region))
-                }
-            };
-            args.push(bits);
-            regions.push(region);
-        }
-        let module = kernel.module();
-        let variables: Vec<Region> = module
-            .variables()
-            .iter()
-            .enumerate()
-            .map(|(i, (v, memory))| Region {
-                memory,
-                start: 0,
-                len: u64::from(v.bytes),
-                base: variable_base(i),
-                all_written: true,
-                read_only: v.space == ptx::Space::Const,
-                name: v.name.clone(),
-                param: String::new(),
-            })
-            .collect();
-        let dynamic = launch.shared_bytes;
-        let job = Job {
-            code,
-            grid: launch.grid,
-            block: launch.block,
-            shared_bytes: if dynamic == 0 {
-                code.shared_bytes
-            } else {
-                code.shared_bytes.next_multiple_of(16) + dynamic
-            },
-            dynamic_shared: dynamic,
-            args,
-            regions,
-            variables: &variables,
-            nulls,
-            label: launch.label,
-            module: module.name(),
-            files: &module.ptx().files,
-            reverse: self.options.warp_order == WarpOrder::Reverse,
-            max_instructions: self.options.max_instructions,
-            cooperative: launch.cooperative,
-            count: self.options.count,
-            races: self.options.check_races.then_some(&self.races),
-        };
-        let tally = self.run(&job)?;
-        Ok(job.count.then(|| job.counters(tally)))
-    }
-
-    /// Runs all blocks of a launch; the fault of the first block that has one.
-    fn run(&self, job: &Job) -> Result<Tally> {
-        if let Some(races) = job.races {
-            let together = job.cooperative.then_some(job.blocks() as usize);
-            races.lock().unwrap_or_else(PoisonError::into_inner).start(job.code.global_granule, together);
-        }
-        if job.cooperative {
-            return resident::run(job).map_err(|(b, fault)| job.error(b, &fault));
-        }
-        let blocks = job.blocks();
-        let next = AtomicU64::new(0);
-        let stop = AtomicU64::new(u64::MAX);
-        let total = Mutex::new(Tally::default());
-        let lock = || self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        let work = || -> Option<(u64, Box<Fault>)> {
-            let mut worker = lock().pop().unwrap_or_default();
-            worker.begin(job);
-            let mut fault = None;
-            loop {
-                // Blocks start in order, so those before a faulty one all run to their end.
-                let b = next.fetch_add(1, Relaxed);
-                if b >= blocks || b > stop.load(Relaxed) {
-                    break;
-                }
-                if let Err(f) = worker.run_block(job, b) {
-                    stop.fetch_min(b, Relaxed);
-                    fault = Some((b, f));
-                    break;
-                }
-            }
-            if job.count {
-                total.lock().unwrap_or_else(PoisonError::into_inner).add(&worker.tally);
-            }
-            lock().push(worker);
-            fault
-        };
-        let faults: Vec<Option<(u64, Box<Fault>)>> =
-            if blocks == 1 || job.races.is_some() || self.pool.current_num_threads() == 1 {
-                vec![work()]
-            } else {
-                self.pool.broadcast(|_| work())
-            };
-        match faults.into_iter().flatten().min_by_key(|(b, _)| *b) {
-            Some((b, fault)) => Err(job.error(b, &fault)),
-            None => Ok(total.into_inner().unwrap_or_else(PoisonError::into_inner)),
+            self.regions.get((id as usize).wrapping_sub(1))?.as_ref()
         }
     }
-}
 
-/// The name of a parameter in messages.
-fn parameter<'a>(kernel: &'a Kernel, launch: &Launch<'a>, i: usize) -> &'a str {
-    launch.names.get(i).copied().or_else(|| kernel.params().get(i).map(|(name, _)| &**name)).unwrap_or("")
-}
+    /// Blocks of the grid.
+    pub(crate) fn blocks(&self) -> u64 {
+        self.grid.iter().map(|x| u64::from(*x)).product()
+    }
 
-/// Whether a launch fits its kernel.
-fn check(kernel: &Kernel, launch: &Launch) -> Result<()> {
-    let fail = |what: String| Err(Error::new(format!("launch of {}: {what}", kernel.name())));
-    let params = kernel.params();
-    if launch.args.len() != params.len() {
-        return fail(format!("{} arguments, but it takes {}", launch.args.len(), params.len()));
+    /// Threads of a block.
+    pub(crate) fn threads(&self) -> u32 {
+        self.block.iter().product()
     }
-    for (i, ((_, kind), arg)) in params.iter().zip(launch.args).enumerate() {
-        let name = parameter(kernel, launch, i);
-        let fits = match kind {
-            ptx::ParamKind::Pointer => matches!(arg, Arg::Null | Arg::Buffer(_)),
-            ptx::ParamKind::Int32 => matches!(arg, Arg::I32(_) | Arg::U32(_)),
-            ptx::ParamKind::Float32 => matches!(arg, Arg::F32(_)),
-            ptx::ParamKind::Bytes(_) => false,
-        };
-        if !fits {
-            return fail(format!("parameter {name} is {kind:?}, but the argument is of another kind"));
-        }
-        if let Arg::Buffer(b) = arg
-            && b.offset.checked_add(b.bytes).is_none_or(|end| end > b.memory.len())
-        {
-            return fail(format!("{name} reaches past the end of its memory of {} bytes", b.memory.len()));
-        }
+
+    /// Coordinates of a thread.
+    pub(crate) fn thread(&self, warp: u32, lane: u32) -> [u32; 3] {
+        let t = warp * 32 + lane;
+        let [x, y, _] = self.block;
+        [t % x, t / x % y, t / (x * y)]
     }
-    let threads: u64 = launch.block.iter().map(|&n| u64::from(n)).product();
-    let most = u64::from(kernel.code.max_threads);
-    if threads == 0 || threads > most {
-        return fail(format!("{threads} threads a block, but at most {most} are allowed"));
+
+    /// Coordinates of a block.
+    pub(crate) fn block_at(&self, index: u64) -> [u32; 3] {
+        let [x, y, _] = self.grid.map(u64::from);
+        [(index % x) as u32, (index / x % y) as u32, (index / (x * y)) as u32]
     }
-    if launch.grid.contains(&0) || launch.grid[1] > 65535 || launch.grid[2] > 65535 {
-        return fail(format!("grid {:?} is empty or too large", launch.grid));
-    }
-    Ok(())
 }

@@ -1,35 +1,36 @@
 //! Runs PTX, as NVRTC or nvcc produce it, on the CPU: checks every access and counts what a kernel executes
 //! and moves.
 //!
-//! `decode` turns a kernel into compact instructions over register slots, `exec` runs a warp of them, `access`
-//! does its loads and stores, `block` holds the warps and the shared memory of a block, `job` what one launch's
-//! blocks share, `resident` runs blocks that wait for each other, `memory` the global memory.
+//! The way of a kernel: `decode` turns its statements into the compact instructions of `isa`, with `select` for what
+//! a lane computes. `schedule` lets the warps of a block and the blocks of a launch go on, `exec` runs a warp, its
+//! `exec::memory` the loads and stores. `memory` holds what they touch, `check` who may see whose writes, `counters`
+//! what was executed and moved, `launch` what the blocks of a launch share, and `report` puts a fault into words.
 
-mod access;
-mod alu;
-mod block;
-mod code;
-mod copies;
-mod count;
+mod check;
+mod counters;
 mod decode;
+mod emulator;
 mod error;
 mod exec;
-mod job;
+mod fault;
+mod isa;
+mod lanes;
 mod launch;
-mod matrix;
 mod memory;
 mod module;
 mod options;
-mod races;
-mod resident;
-mod shared;
-mod small;
+mod report;
+mod schedule;
+mod select;
 #[cfg(test)]
 mod tests;
+mod warp;
 
-pub use count::{Class, Counters, Instruction, LaunchCounters, Line};
+pub use counters::{Counters, Instruction, LaunchCounters, Line};
+pub use emulator::Emulator;
 pub use error::{Error, Result};
-pub use launch::{Arg, Buffer, Emulator, Launch};
+pub use isa::Class;
+pub use launch::{Arg, Buffer, Launch};
 pub use memory::Memory;
 pub use module::{Kernel, Module};
 pub use options::{Options, WarpOrder};

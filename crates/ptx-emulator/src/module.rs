@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::code::Code;
-use super::decode::decode;
-use super::job::variable_base;
-use super::memory::Memory;
+use crate::decode::decode;
+use crate::isa::{Code, variable_base};
+use crate::memory::Memory;
 use crate::{Error, Result};
 
 /// A module of PTX with the memory of its variables.

@@ -1,12 +1,13 @@
 //! Decoded instructions: compact, with every operand a slot of a register file.
 
-use super::alu::Lane;
-use super::count::Class;
 use ptx::{ParamKind, Place};
+
+use super::class::Class;
+use super::types::Lane;
 
 /// Where an instruction comes from.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Loc {
+pub(crate) struct Loc {
     pub inner: Place,
     /// Where that was inlined; the same where it was not.
     pub outer: Place,
@@ -18,7 +19,7 @@ pub(super) struct Loc {
 
 /// A comparison; those that end in `u` also hold when an operand is NaN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cmp {
+pub(crate) enum Cmp {
     Eq,
     Ne,
     Lt,
@@ -37,7 +38,7 @@ pub(super) enum Cmp {
 
 /// What an instruction does. Operands are in [`Inst`]; where a table is named, `ext` indexes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Op {
+pub(crate) enum Op {
     Mov32,
     Mov64,
     MovP,
@@ -172,7 +173,7 @@ pub(super) enum Op {
 
 /// What `vote.sync` tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Vote {
+pub(crate) enum Vote {
     All,
     Any,
     Uni,
@@ -181,7 +182,7 @@ pub(super) enum Vote {
 
 /// What `redux.sync` computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Redux {
+pub(crate) enum Redux {
     Add,
     MinS,
     MaxS,
@@ -193,13 +194,13 @@ pub(super) enum Redux {
 }
 
 /// No guard, or no register.
-pub(super) const NONE: u16 = u16::MAX;
+pub(crate) const NONE: u16 = u16::MAX;
 /// Set in a predicate slot where the predicate is negated.
-pub(super) const NOT: u16 = 0x8000;
+pub(crate) const NOT: u16 = 0x8000;
 
 /// An instruction.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Inst {
+pub(crate) struct Inst {
     pub op: Op,
     pub guard: u16,
     pub d: u16,
@@ -211,7 +212,7 @@ pub(super) struct Inst {
 
 /// A slot with its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Slot {
+pub(crate) enum Slot {
     None,
     R32(u16),
     R64(u16),
@@ -220,7 +221,7 @@ pub(super) enum Slot {
 
 /// A lane-wise instruction that has no vector loop.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct LaneOp {
+pub(crate) struct LaneOp {
     pub lane: Lane,
     pub dst: Slot,
     /// Second predicate of `setp p|q`.
@@ -230,7 +231,7 @@ pub(super) struct LaneOp {
 
 /// A state space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Space {
+pub(crate) enum Space {
     Global,
     Shared,
     Local,
@@ -239,7 +240,7 @@ pub(super) enum Space {
 
 /// What an access to global memory orders between the blocks of a launch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Order {
+pub(crate) struct Order {
     /// It may meet such an access of another block (`relaxed` and stronger, of scope `gpu` or `sys`).
     pub strong: bool,
     pub acquire: bool,
@@ -248,7 +249,7 @@ pub(super) struct Order {
 
 impl Order {
     /// From the words of an instruction; `atomic`: it is strong in any case.
-    pub(super) fn of(words: &[String], atomic: bool) -> Self {
+    pub(crate) fn of(words: &[String], atomic: bool) -> Self {
         let has = |word: &str| words.iter().any(|w| w == word);
         if has("volatile") {
             return Self { strong: true, ..Self::default() };
@@ -264,7 +265,7 @@ impl Order {
 
 /// A load or store.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct MemOp {
+pub(crate) struct MemOp {
     pub space: Space,
     /// What it orders between blocks.
     pub order: Order,
@@ -282,7 +283,7 @@ pub(super) struct MemOp {
 
 /// What an atomic computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AtomKind {
+pub(crate) enum AtomKind {
     Add,
     AddF,
     MinS,
@@ -300,7 +301,7 @@ pub(super) enum AtomKind {
 
 /// An atomic.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct AtomOp {
+pub(crate) struct AtomOp {
     pub kind: AtomKind,
     pub mem: MemOp,
     pub dst: Slot,
@@ -310,7 +311,7 @@ pub(super) struct AtomOp {
 
 /// How `shfl.sync` picks its source lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ShflKind {
+pub(crate) enum ShflKind {
     Up,
     Down,
     Bfly,
@@ -319,7 +320,7 @@ pub(super) enum ShflKind {
 
 /// A shuffle.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ShflOp {
+pub(crate) struct ShflOp {
     pub kind: ShflKind,
     pub dst: u16,
     /// Predicate, or NONE.
@@ -332,7 +333,7 @@ pub(super) struct ShflOp {
 
 /// Type of the operands of a matrix multiply-add.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum MatrixType {
+pub(crate) enum MatrixType {
     F16,
     Bf16,
     Tf32,
@@ -340,7 +341,7 @@ pub(super) enum MatrixType {
 
 /// A matrix multiply-add of m16n8 and `k`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct MmaOp {
+pub(crate) struct MmaOp {
     pub ty: MatrixType,
     pub k: u32,
     /// Accumulates in f16.
@@ -353,7 +354,7 @@ pub(super) struct MmaOp {
 
 /// An asynchronous copy to shared memory.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct CopyOp {
+pub(crate) struct CopyOp {
     pub to: Slot,
     pub to_offset: i64,
     pub from: Slot,
@@ -365,7 +366,7 @@ pub(super) struct CopyOp {
 
 /// What an `mbarrier` instruction does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum MBarKind {
+pub(crate) enum MBarKind {
     Init,
     Inval,
     Arrive,
@@ -381,7 +382,7 @@ pub(super) enum MBarKind {
 
 /// An `mbarrier` instruction.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct MBarOp {
+pub(crate) struct MBarOp {
     pub kind: MBarKind,
     pub addr: Slot,
     pub offset: i64,
@@ -393,7 +394,7 @@ pub(super) struct MBarOp {
 
 /// What a block barrier does besides waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BarKind {
+pub(crate) enum BarKind {
     Sync,
     Arrive,
     Popc,
@@ -403,7 +404,7 @@ pub(super) enum BarKind {
 
 /// A block barrier.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct BarOp {
+pub(crate) struct BarOp {
     pub kind: BarKind,
     /// R32 slot of the number.
     pub id: u16,
@@ -415,7 +416,7 @@ pub(super) struct BarOp {
 
 /// What a pre-filled register holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Init {
+pub(crate) enum Init {
     Imm(u64),
     Tid(u8),
     Ctaid(u8),
@@ -434,7 +435,7 @@ pub(super) enum Init {
 
 /// `%lanemask_*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum LaneMask {
+pub(crate) enum LaneMask {
     Eq,
     Lt,
     Le,
@@ -444,7 +445,7 @@ pub(super) enum LaneMask {
 
 /// A kernel ready to run.
 #[derive(Debug, Default)]
-pub(super) struct Code {
+pub(crate) struct Code {
     pub name: String,
     pub insts: Vec<Inst>,
     pub lanes: Vec<LaneOp>,
@@ -480,15 +481,3 @@ pub(super) struct Code {
     pub params: Vec<(String, ParamKind)>,
     pub max_threads: u32,
 }
-
-/// Where a class of addresses starts: a region is 2^40 bytes, its base in the middle, so that a
-/// small negative offset still belongs to it.
-pub(super) const REGION: u32 = 40;
-/// The middle of a region.
-pub(super) const MIDDLE: u64 = 1 << 39;
-/// First region of module variables.
-pub(super) const VARIABLES: u64 = 0x1000;
-/// The region through which generic addresses reach shared memory.
-pub(super) const SHARED_WINDOW: u64 = 0xf00 << REGION | MIDDLE;
-/// The region through which generic addresses reach local memory.
-pub(super) const LOCAL_WINDOW: u64 = 0xf01 << REGION | MIDDLE;

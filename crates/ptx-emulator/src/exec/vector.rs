@@ -6,18 +6,22 @@
 #![allow(clippy::double_comparisons, clippy::neg_cmp_op_on_partial_ord)]
 #![allow(clippy::needless_range_loop)]
 
-use super::alu;
-use super::block::{Group, Lanes, Row, State, Warp, WideRow, each};
-use super::code::*;
-use super::count::Tally;
-use super::job::{Fault, Job};
-use super::shared::Shared;
-use super::small;
-
-type Step<T = ()> = Result<T, Box<Fault>>;
+use super::flow::{Flow, over_budget};
+use super::matrix::mma;
+use super::memory;
+use super::warp_ops::rare;
+use crate::counters::tally::Tally;
+use crate::fault::{Fault, Step};
+use crate::isa::half::{f16_to_f32, f32_to_bf16, f32_to_f16};
+use crate::isa::{Cmp, Inst, LaneOp, NONE, Op, Slot};
+use crate::lanes::{Blend, Row, each, mask_of, on, pred, set_pred};
+use crate::launch::Job;
+use crate::memory::Shared;
+use crate::select::{fma_down, max_f32, min_f32};
+use crate::warp::{Group, Lanes, State, Warp};
 
 /// Runs a warp until it waits at a block barrier or ends.
-pub(super) fn run_warp(job: &Job, warp: &mut Warp, shared: &mut Shared, tally: &mut Tally) -> Step {
+pub(crate) fn run_warp(job: &Job, warp: &mut Warp, shared: &mut Shared, tally: &mut Tally) -> Step {
     if job.count {
         run_warp_in::<true>(job, warp, shared, tally)
     } else {
@@ -53,121 +57,6 @@ fn run_warp_in<const COUNT: bool>(
 #[target_feature(enable = "avx2,fma,bmi1,bmi2,popcnt,lzcnt")]
 fn run_avx2<const COUNT: bool>(job: &Job, warp: &mut Warp, shared: &mut Shared, tally: &mut Tally) -> Step {
     run_body::<COUNT>(job, warp, shared, tally)
-}
-
-/// The bit of each lane.
-const BIT: Row = {
-    let mut bits = [0; 32];
-    let mut l = 0;
-    while l < 32 {
-        bits[l] = 1 << l;
-        l += 1;
-    }
-    bits
-};
-
-/// Whether a lane is in a mask, as all ones or zero: a form that vector loops are made of.
-pub(super) trait Blend: Copy {
-    const ONES: Self;
-    const ZERO: Self;
-    fn blend(self, other: Self, on: Self) -> Self;
-}
-
-impl Blend for u32 {
-    const ONES: Self = u32::MAX;
-    const ZERO: Self = 0;
-    #[inline(always)]
-    fn blend(self, other: Self, on: Self) -> Self {
-        (self & on) | (other & !on)
-    }
-}
-
-impl Blend for u64 {
-    const ONES: Self = u64::MAX;
-    const ZERO: Self = 0;
-    #[inline(always)]
-    fn blend(self, other: Self, on: Self) -> Self {
-        (self & on) | (other & !on)
-    }
-}
-
-#[inline(always)]
-pub(super) fn on<T: Blend>(m: u32, l: usize) -> T {
-    if m & BIT[l] != 0 { T::ONES } else { T::ZERO }
-}
-
-// The loops below compute a whole row before they store any of it: the compiler then needs no
-// proof that rows are distinct, and makes four vector instructions of each.
-
-/// `d = f(a)` in the lanes of `m`. The row is computed in all lanes and then blended, so that `f` is
-/// compiled once: with a second, masked copy the interpreter takes twice as long to build.
-#[inline(always)]
-fn set<T: Blend>(file: &mut [[T; 32]], d: usize, m: u32, f: impl Fn(&[[T; 32]], usize) -> T) {
-    let mut out = [T::ZERO; 32];
-    for l in 0..32 {
-        out[l] = f(file, l);
-    }
-    if m != u32::MAX {
-        keep_others(&mut out, &file[d], m);
-    }
-    file[d] = out;
-}
-
-/// Puts back the lanes that are not in `m`.
-#[inline(never)]
-fn keep_others<T: Blend>(out: &mut [T; 32], old: &[T; 32], m: u32) {
-    for l in 0..32 {
-        out[l] = out[l].blend(old[l], on(m, l));
-    }
-}
-
-/// The lanes in which a condition holds.
-#[inline(always)]
-pub(super) fn mask_of(f: impl Fn(usize) -> bool) -> u32 {
-    let mut holds = [0i8; 32];
-    for l in 0..32 {
-        holds[l] = -i8::from(f(l));
-    }
-    let mut mask = 0;
-    for l in 0..32 {
-        mask |= u32::from(holds[l] < 0) << l;
-    }
-    mask
-}
-
-#[inline(always)]
-pub(super) fn pred(preds: &[u32], slot: u16) -> u32 {
-    let p = preds[(slot & !NOT) as usize];
-    if slot & NOT != 0 { !p } else { p }
-}
-
-#[inline(always)]
-fn set_pred(preds: &mut [u32], slot: u16, m: u32, v: u32) {
-    let p = &mut preds[slot as usize];
-    *p = *p & !m | v & m;
-}
-
-#[inline(always)]
-fn ff(v: u32) -> f32 {
-    f32::from_bits(v)
-}
-
-/// What ends a run of instructions of one group.
-enum Flow {
-    /// The group is now at this instruction.
-    At(u32),
-    /// The group splits: taken lanes and their instruction; the others go to the second one.
-    Split(u32, u32, u32),
-    /// Lanes to several places.
-    Scatter(Vec<(u32, u32)>),
-    /// These lanes ended; the others are at the instruction.
-    Exit(u32, u32),
-    /// The group waits at the instruction for other lanes of the warp.
-    Blocked(u32),
-    /// The whole warp waits at a block barrier, which is this instruction.
-    Barrier { pc: u32, id: u32, count: u32, vote: u32 },
-    /// The warp polled in vain with the instruction before this one.
-    Poll(u32),
 }
 
 #[inline(always)]
@@ -248,17 +137,6 @@ fn run_body<const COUNT: bool>(job: &Job, warp: &mut Warp, shared: &mut Shared, 
     }
 }
 
-/// Fails when a warp has executed more than it may.
-fn over_budget(job: &Job, executed: u64) -> Step {
-    if executed <= job.max_instructions {
-        return Ok(());
-    }
-    Err(Fault::warp(format!(
-        "more than {} instructions in one warp: a loop without end?",
-        job.max_instructions
-    )))
-}
-
 /// No lane of the warp can go on.
 #[cold]
 fn stuck(job: &Job, warp: &Warp) -> Box<Fault> {
@@ -289,13 +167,36 @@ fn stuck(job: &Job, warp: &Warp) -> Box<Fault> {
     f
 }
 
-/// Whether all the lanes that a warp-wide instruction names take part.
+// The loops below compute a whole row before they store any of it: the compiler then needs no
+// proof that rows are distinct, and makes four vector instructions of each.
+// `set` stands in the file of the interpreter loop: with it in another one, rustc 1.95 makes scalar code of many
+// of these loops, and arithmetic takes twice the time.
+
+/// `d = f(a)` in the lanes of `m`. The row is computed in all lanes and then blended, so that `f` is
+/// compiled once: with a second, masked copy the interpreter takes twice as long to build.
 #[inline(always)]
-fn complete(members: &Row, m: u32, live: u32) -> bool {
-    if m == u32::MAX {
-        return true;
+fn set<T: Blend>(file: &mut [[T; 32]], d: usize, m: u32, f: impl Fn(&[[T; 32]], usize) -> T) {
+    let mut out = [T::ZERO; 32];
+    for l in 0..32 {
+        out[l] = f(file, l);
     }
-    each(m).all(|l| members[l as usize] & live & !m == 0)
+    if m != u32::MAX {
+        keep_others(&mut out, &file[d], m);
+    }
+    file[d] = out;
+}
+
+/// Puts back the lanes that are not in `m`.
+#[inline(never)]
+fn keep_others<T: Blend>(out: &mut [T; 32], old: &[T; 32], m: u32) {
+    for l in 0..32 {
+        out[l] = out[l].blend(old[l], on(m, l));
+    }
+}
+
+#[inline(always)]
+fn ff(v: u32) -> f32 {
+    f32::from_bits(v)
 }
 
 #[inline(always)]
@@ -442,8 +343,8 @@ fn run_group<const COUNT: bool>(
             Op::SubF32 => bin32!(|x, y| (ff(x) - ff(y)).to_bits()),
             Op::MulF32 => bin32!(|x, y| (ff(x) * ff(y)).to_bits()),
             Op::DivF32 => bin32!(|x, y| (ff(x) / ff(y)).to_bits()),
-            Op::MinF32 => bin32!(|x, y| alu::min_f32(ff(x), ff(y)).to_bits()),
-            Op::MaxF32 => bin32!(|x, y| alu::max_f32(ff(x), ff(y)).to_bits()),
+            Op::MinF32 => bin32!(|x, y| min_f32(ff(x), ff(y)).to_bits()),
+            Op::MaxF32 => bin32!(|x, y| max_f32(ff(x), ff(y)).to_bits()),
             Op::SqrtF32 => un32!(|x| ff(x).sqrt().to_bits()),
             Op::RcpF32 => un32!(|x| (1.0 / ff(x)).to_bits()),
             Op::RcpFtzF32 => un32!(|x| {
@@ -454,7 +355,7 @@ fn run_group<const COUNT: bool>(
             }),
             Op::NegF32 => un32!(|x| x ^ 0x8000_0000),
             Op::AbsF32 => un32!(|x| x & 0x7fff_ffff),
-            Op::FmaDownF32 => tri32!(|x, y, z| alu::fma_down(ff(x), ff(y), ff(z)).to_bits()),
+            Op::FmaDownF32 => tri32!(|x, y, z| fma_down(ff(x), ff(y), ff(z)).to_bits()),
             Op::Mov32 => un32!(|x| x),
             Op::Add32 => bin32!(|x, y| x.wrapping_add(y)),
             Op::Sub32 => bin32!(|x, y| x.wrapping_sub(y)),
@@ -481,11 +382,11 @@ fn run_group<const COUNT: bool>(
             Op::RemU32 => bin32!(|x, y| x.checked_rem(y).unwrap_or(x)),
             Op::CvtF32S32 => un32!(|x| (x as i32 as f32).to_bits()),
             Op::CvtF32U32 => un32!(|x| (x as f32).to_bits()),
-            Op::CvtF32F16 => un32!(|x| small::f16_to_f32(x)),
-            Op::CvtF16F32 => un32!(|x| small::f32_to_f16(x)),
-            Op::CvtBf16F32 => un32!(|x| small::f32_to_bf16(x)),
-            Op::PackF16 => bin32!(|x, y| small::f32_to_f16(x) << 16 | small::f32_to_f16(y)),
-            Op::PackBf16 => bin32!(|x, y| small::f32_to_bf16(x) << 16 | small::f32_to_bf16(y)),
+            Op::CvtF32F16 => un32!(|x| f16_to_f32(x)),
+            Op::CvtF16F32 => un32!(|x| f32_to_f16(x)),
+            Op::CvtBf16F32 => un32!(|x| f32_to_bf16(x)),
+            Op::PackF16 => bin32!(|x, y| f32_to_f16(x) << 16 | f32_to_f16(y)),
+            Op::PackBf16 => bin32!(|x, y| f32_to_bf16(x) << 16 | f32_to_bf16(y)),
             Op::Sel32 => {
                 let p = pred(preds, c as u16);
                 assert!(a < r32.len() && b < r32.len());
@@ -602,7 +503,7 @@ fn run_group<const COUNT: bool>(
                         "a matrix instruction needs all lanes, but the mask is {m:#010x}"
                     )));
                 }
-                super::matrix::mma(view!(), &code.mmas[ext as usize]);
+                mma(view!(), &code.mmas[ext as usize]);
             }
             Op::LoadMatrix => {
                 *at = pc as u32;
@@ -612,7 +513,7 @@ fn run_group<const COUNT: bool>(
                     )));
                 }
                 let op = &code.mems[ext as usize];
-                super::access::load_matrix::<COUNT>(view!(), shared, tally, op, d == 1, pc as u32)?;
+                memory::load_matrix::<COUNT>(view!(), shared, tally, op, d == 1, pc as u32)?;
             }
             Op::MarkWritten => preds[d] |= m,
             Op::CheckWritten => {
@@ -628,27 +529,11 @@ fn run_group<const COUNT: bool>(
             }
             Op::Load if m != 0 => {
                 *at = pc as u32;
-                super::access::load::<COUNT>(
-                    job,
-                    view!(),
-                    shared,
-                    tally,
-                    &code.mems[ext as usize],
-                    m,
-                    pc as u32,
-                )?;
+                memory::load::<COUNT>(job, view!(), shared, tally, &code.mems[ext as usize], m, pc as u32)?;
             }
             Op::Store if m != 0 => {
                 *at = pc as u32;
-                super::access::store::<COUNT>(
-                    job,
-                    view!(),
-                    shared,
-                    tally,
-                    &code.mems[ext as usize],
-                    m,
-                    pc as u32,
-                )?;
+                memory::store::<COUNT>(job, view!(), shared, tally, &code.mems[ext as usize], m, pc as u32)?;
             }
             Op::Load | Op::Store | Op::Nop => {}
             Op::Bra => {
@@ -724,222 +609,4 @@ fn lane_op(warp: &mut Lanes, op: &LaneOp, m: u32) {
             set_pred(warp.preds, n, 1 << l, (v as u32 >> 1 & 1) << l);
         }
     }
-}
-
-/// Instructions that involve other lanes or other warps.
-#[inline(never)]
-#[allow(clippy::too_many_lines)]
-fn rare<const COUNT: bool>(
-    job: &Job,
-    warp: &mut Lanes,
-    shared: &mut Shared,
-    tally: &mut Tally,
-    inst: &Inst,
-    m: u32,
-    mask: u32,
-    pc: u32,
-) -> Step<Option<Flow>> {
-    let code = job.code;
-    let Inst { op, d, a, b, ext, .. } = *inst;
-    let (du, au, bu) = (d as usize, a as usize, b as usize);
-    match op {
-        Op::Shfl => {
-            let s = &code.shfls[ext as usize];
-            if !complete(&warp.r32[s.members as usize], m, warp.live) {
-                return Ok(Some(Flow::Blocked(pc)));
-            }
-            shuffle(warp, s, m)?;
-        }
-        Op::Vote(kind) => {
-            if !complete(&warp.r32[bu], m, warp.live) {
-                return Ok(Some(Flow::Blocked(pc)));
-            }
-            let p = pred(warp.preds, a);
-            let members: Row = warp.r32[bu];
-            for l in each(m) {
-                let among = members[l as usize] & m;
-                let yes = p & among;
-                let v = match kind {
-                    Vote::All => yes == among,
-                    Vote::Any => yes != 0,
-                    Vote::Uni => yes == 0 || yes == among,
-                    Vote::Ballot => {
-                        warp.r32[du][l as usize] = yes;
-                        continue;
-                    }
-                };
-                set_pred(warp.preds, d, 1 << l, u32::from(v) << l);
-            }
-        }
-        Op::ActiveMask => {
-            for l in each(m) {
-                warp.r32[du][l as usize] = m;
-            }
-        }
-        Op::MatchAny32 | Op::MatchAny64 => {
-            if !complete(&warp.r32[bu], m, warp.live) {
-                return Ok(Some(Flow::Blocked(pc)));
-            }
-            let members: Row = warp.r32[bu];
-            let values: WideRow =
-                if op == Op::MatchAny64 { warp.r64[au] } else { warp.r32[au].map(u64::from) };
-            for l in each(m) {
-                let same = each(members[l as usize] & m)
-                    .filter(|o| values[*o as usize] == values[l as usize])
-                    .fold(0, |s, o| s | 1 << o);
-                warp.r32[du][l as usize] = same;
-            }
-        }
-        Op::Redux(kind) => {
-            if !complete(&warp.r32[bu], m, warp.live) {
-                return Ok(Some(Flow::Blocked(pc)));
-            }
-            let (members, values): (Row, Row) = (warp.r32[bu], warp.r32[au]);
-            for l in each(m) {
-                let all = each(members[l as usize] & m).map(|o| values[o as usize]);
-                let v = all.reduce(|x, y| match kind {
-                    Redux::Add => x.wrapping_add(y),
-                    Redux::MinS => (x as i32).min(y as i32) as u32,
-                    Redux::MaxS => (x as i32).max(y as i32) as u32,
-                    Redux::MinU => x.min(y),
-                    Redux::MaxU => x.max(y),
-                    Redux::And => x & y,
-                    Redux::Or => x | y,
-                    Redux::Xor => x ^ y,
-                });
-                warp.r32[du][l as usize] = v.unwrap_or(0);
-            }
-        }
-        Op::BarWarp => {
-            if !complete(&warp.r32[au], m, warp.live) {
-                return Ok(Some(Flow::Blocked(pc)));
-            }
-            shared.meet_lanes(warp.index);
-        }
-        Op::Bar => {
-            let bar = &code.bars[ext as usize];
-            if m != warp.live {
-                return Ok(Some(Flow::Blocked(pc)));
-            }
-            let lane = m.trailing_zeros() as usize;
-            let id = warp.r32[bar.id as usize][lane];
-            let count = if bar.count == NONE { 0 } else { warp.r32[bar.count as usize][lane] };
-            let same = each(m).all(|l| {
-                warp.r32[bar.id as usize][l as usize] == id
-                    && (bar.count == NONE || warp.r32[bar.count as usize][l as usize] == count)
-            });
-            if id > 15 || count % 32 != 0 || !same {
-                return Err(Fault::warp(format!(
-                    "barrier {id} for {count} threads: the number must be at most 15, the count a multiple of 32, \
-                     both the same in all lanes"
-                )));
-            }
-            if bar.kind == BarKind::Arrive {
-                shared.arrive(warp.index, id, m.count_ones());
-                return Ok(None);
-            }
-            let vote = if bar.pred == NONE { 0 } else { pred(warp.preds, bar.pred) & m };
-            return Ok(Some(Flow::Barrier { pc, id, count, vote }));
-        }
-        Op::Elect => {
-            if !complete(&warp.r32[au], m, warp.live) {
-                return Ok(Some(Flow::Blocked(pc)));
-            }
-            let members: Row = warp.r32[au];
-            for l in each(m) {
-                let first = (members[l as usize] & m).trailing_zeros();
-                warp.r32[du][l as usize] = first;
-                set_pred(warp.preds, b, 1 << l, u32::from(l == first) << l);
-            }
-        }
-        Op::Copy => {
-            let copy = &code.copies[ext as usize];
-            if COUNT {
-                let (to, from) = super::copies::places(warp, copy);
-                let lengths = super::copies::lengths(warp, copy);
-                tally.shared(pc, &to, m, copy.bytes);
-                for n in 1..=copy.bytes {
-                    let lanes = each(m).filter(|l| lengths[*l as usize] == n).fold(0, |m, l| m | 1 << l);
-                    if lanes != 0 {
-                        tally.global(pc, &from, lanes, n, false);
-                    }
-                }
-            }
-            super::copies::copy(job, warp, shared, copy, m, pc)?;
-        }
-        Op::CopyCommit => warp.copies.commit(m),
-        Op::CopyWait => {
-            let n = warp.r32[au][m.trailing_zeros() as usize];
-            warp.copies.wait(m, Some(n), warp.index, pc, shared);
-        }
-        Op::CopyWaitAll => warp.copies.wait(m, None, warp.index, pc, shared),
-        Op::Yield => return Ok(Some(Flow::Poll(pc + 1))),
-        Op::MBar => {
-            if !super::access::mbarrier(warp, shared, &code.mbars[ext as usize], m, pc)? {
-                return Ok(Some(Flow::Poll(pc + 1)));
-            }
-        }
-        Op::Atom => {
-            super::access::atomic::<COUNT>(job, warp, shared, tally, &code.atoms[ext as usize], m, pc)?
-        }
-        Op::BraTable => {
-            let table = &code.tables[ext as usize];
-            let mut list: Vec<(u32, u32)> = Vec::new();
-            for l in each(m) {
-                let i = warp.r32[au][l as usize];
-                let Some(&to) = table.get(i as usize) else {
-                    return Err(Fault::lane(l, format!("branch to entry {i} of a table of {}", table.len())));
-                };
-                match list.iter_mut().find(|(pc, _)| *pc == to) {
-                    Some((_, m)) => *m |= 1 << l,
-                    None => list.push((to, 1 << l)),
-                }
-            }
-            list.push((pc + 1, mask & !m));
-            return Ok(Some(Flow::Scatter(list)));
-        }
-        Op::Trap => return Err(Fault::lane(m.trailing_zeros(), "trap or failed assertion")),
-        _ => unreachable!("every other instruction is run by the vector loops"),
-    }
-    Ok(None)
-}
-
-fn shuffle(warp: &mut Lanes, s: &ShflOp, m: u32) -> Step {
-    let value: Row = warp.r32[s.a as usize];
-    let (b, c): (Row, Row) = (warp.r32[s.b as usize], warp.r32[s.c as usize]);
-    let members: Row = warp.r32[s.members as usize];
-    let mut out = warp.r32[s.dst as usize];
-    let mut valid = 0u32;
-    for l in each(m) {
-        let i = l as usize;
-        let (by, clamp, seg) = (b[i] & 31, c[i] & 31, c[i] >> 8 & 31);
-        let max = (l & seg) | (clamp & !seg);
-        let min = l & seg;
-        let (from, ok) = match s.kind {
-            ShflKind::Up => (l.wrapping_sub(by), l as i32 - by as i32 >= max as i32),
-            ShflKind::Down => (l + by, l + by <= max),
-            ShflKind::Bfly => (l ^ by, l ^ by <= max),
-            ShflKind::Idx => {
-                let from = min | (by & !seg);
-                (from, from <= max)
-            }
-        };
-        let from = if ok { from } else { l };
-        if m >> from & 1 == 0 || members[i] >> from & 1 == 0 {
-            return Err(Fault::lane(
-                l,
-                format!(
-                    "shuffle from lane {from}, which does not take part (active lanes {m:#010x}, named {:#010x})",
-                    members[i]
-                ),
-            ));
-        }
-        out[i] = value[from as usize];
-        valid |= u32::from(ok) << l;
-    }
-    warp.r32[s.dst as usize] = out;
-    if s.pred != NONE {
-        set_pred(warp.preds, s.pred, m, valid);
-    }
-    Ok(())
 }

@@ -2,11 +2,14 @@
 
 use std::collections::HashMap;
 
-use super::alu::{self, Mods, Ty};
-use super::code::*;
-use super::count::{Class, classify};
 use ptx::{Function, Instruction, Operand, Place, Statement, Variable, type_bytes};
 
+use crate::isa::{
+    AtomKind, AtomOp, BarKind, BarOp, Class, Code, CopyOp, Init, Inst, LOCAL_WINDOW, Lane, LaneMask, LaneOp,
+    Loc, MBarKind, MBarOp, MatrixType, MemOp, MmaOp, Mods, NONE, NOT, Op, Order, Redux, SHARED_WINDOW,
+    ShflKind, ShflOp, Slot, Space, Ty, Vote, classify,
+};
+use crate::select;
 use crate::{Error, Result};
 
 /// The file a register is in.
@@ -99,7 +102,7 @@ struct Decoder<'a> {
 }
 
 /// Decodes a kernel of a parsed module. `variables` gives the address of each module variable.
-pub(super) fn decode(
+pub(crate) fn decode(
     ptx: &ptx::Module,
     module: &str,
     f: &Function,
@@ -829,16 +832,16 @@ impl<'a> Decoder<'a> {
             }
             "trap" | "brkpt" => self.emit(Op::Trap, i, [0; 4], 0),
             "call" => self.call(i),
-            _ => match alu::select(&i.op) {
+            _ => match select::select(&i.op) {
                 Some(a) => self.lane_wise(i, a),
                 None => self.fail(i, unknown),
             },
         }
     }
 
-    fn lane_wise(&mut self, i: &Instruction, a: alu::Alu) -> Result<()> {
+    fn lane_wise(&mut self, i: &Instruction, a: select::Alu) -> Result<()> {
         let setp = i.op[0] == "setp";
-        let bool_op = if setp { alu::bool_op_number(&i.op) } else { 0 };
+        let bool_op = if setp { select::bool_op_number(&i.op) } else { 0 };
         let inputs = a.src.len() + usize::from(setp && bool_op != 0);
         // `prmt` in its modes and the like would have been refused by `select`.
         self.need(i, inputs + 1)?;
@@ -1101,7 +1104,7 @@ impl<'a> Decoder<'a> {
                 // A small integer of the parameter: cut out of its 32-bit word.
                 let shift = (at % 4 * 8) as u64;
                 let word = self.init32(Init::Param(number as u16, (at / 4 * 4) as u16));
-                let lane: alu::Lane = match (ty.bytes(), ty.signed()) {
+                let lane: Lane = match (ty.bytes(), ty.signed()) {
                     (1, false) => |[a, s, ..]| (a >> s) & 0xff,
                     (1, true) => |[a, s, ..]| u64::from(((a >> s) as i8) as i32 as u32),
                     (_, false) => |[a, s, ..]| (a >> s) & 0xffff,
@@ -1111,7 +1114,7 @@ impl<'a> Decoder<'a> {
                 let dst = self.dst(i, o, if half { Ty::B16 } else { Ty::B32 })?;
                 let shift = self.imm(shift, 4);
                 let ext = self.code.lanes.len() as u32;
-                let lane: alu::Lane = if half {
+                let lane: Lane = if half {
                     match (ty.bytes(), ty.signed()) {
                         (1, true) => |[a, s, ..]| u64::from(((a >> s) as i8) as i16 as u16),
                         (2, true) => |[a, s, ..]| (a >> s) & 0xffff,

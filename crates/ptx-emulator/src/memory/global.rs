@@ -57,13 +57,13 @@ macro_rules! access {
 
         /// The value at an aligned offset inside the allocation.
         #[inline(always)]
-        pub(super) fn $load(&self, offset: u64) -> $ty {
+        pub(crate) fn $load(&self, offset: u64) -> $ty {
             self.$at(offset).load(Relaxed)
         }
 
         /// Sets the value at an aligned offset inside the allocation.
         #[inline(always)]
-        pub(super) fn $store(&self, offset: u64, value: $ty) {
+        pub(crate) fn $store(&self, offset: u64, value: $ty) {
             self.$at(offset).store(value, Relaxed);
         }
     };
@@ -93,7 +93,7 @@ impl Memory {
     access!(load64, store64, AtomicU64, u64, at64);
 
     /// Replaces the 32-bit word at an offset by a function of it; returns the old word.
-    pub(super) fn update32(&self, offset: u64, f: impl Fn(u32) -> u32) -> u32 {
+    pub(crate) fn update32(&self, offset: u64, f: impl Fn(u32) -> u32) -> u32 {
         let at = self.at32(offset);
         let mut old = at.load(Relaxed);
         while let Err(now) = at.compare_exchange_weak(old, f(old), Relaxed, Relaxed) {
@@ -103,7 +103,7 @@ impl Memory {
     }
 
     /// Replaces the 64-bit word at an offset by a function of it; returns the old word.
-    pub(super) fn update64(&self, offset: u64, f: impl Fn(u64) -> u64) -> u64 {
+    pub(crate) fn update64(&self, offset: u64, f: impl Fn(u64) -> u64) -> u64 {
         let at = self.at64(offset);
         let mut old = at.load(Relaxed);
         while let Err(now) = at.compare_exchange_weak(old, f(old), Relaxed, Relaxed) {
@@ -114,7 +114,7 @@ impl Memory {
 
     /// Reads consecutive 32-bit words.
     #[inline(always)]
-    pub(super) fn read_words(&self, offset: u64, out: &mut [u32; 32]) {
+    pub(crate) fn read_words(&self, offset: u64, out: &mut [u32; 32]) {
         assert!(offset.is_multiple_of(4) && offset < self.len && 128 <= self.len - offset);
         // SAFETY: 128 bytes from an offset aligned to 4 lie inside the allocation (just checked).
         let ptr = unsafe { self.bytes.ptr.add(offset as usize) };
@@ -135,7 +135,7 @@ impl Memory {
 
     /// Reads `N` consecutive words at each of 32 offsets: word `k` of each into row `k`.
     #[inline(always)]
-    pub(super) fn gather<const N: usize>(&self, at: &[u64; 32], out: &mut [[u32; 32]; 4]) {
+    pub(crate) fn gather<const N: usize>(&self, at: &[u64; 32], out: &mut [[u32; 32]; 4]) {
         let bytes = 4 * N as u64;
         assert!(self.len >= bytes);
         let last = self.len - bytes;
@@ -166,7 +166,7 @@ impl Memory {
 
     /// Writes consecutive 32-bit words.
     #[inline(always)]
-    pub(super) fn write_words(&self, offset: u64, values: &[u32; 32]) {
+    pub(crate) fn write_words(&self, offset: u64, values: &[u32; 32]) {
         assert!(offset.is_multiple_of(4) && offset < self.len && 128 <= self.len - offset);
         // SAFETY: 128 bytes from an offset aligned to 4 lie inside the allocation (just checked).
         let ptr = unsafe { self.bytes.ptr.add(offset as usize) };
@@ -252,14 +252,14 @@ impl Memory {
 
     /// Whether all of at most 64 bytes that do not cross a multiple of 64 were written.
     #[inline(always)]
-    pub(super) fn is_written(&self, offset: u64, bytes: u32) -> bool {
+    pub(crate) fn is_written(&self, offset: u64, bytes: u32) -> bool {
         let mask = bits(bytes) << (offset % 64);
         self.shadow(offset / 64).load(Relaxed) & mask == mask
     }
 
     /// Marks at most 64 bytes that do not cross a multiple of 64 as written.
     #[inline(always)]
-    pub(super) fn mark_written(&self, offset: u64, bytes: u32) {
+    pub(crate) fn mark_written(&self, offset: u64, bytes: u32) {
         let mask = bits(bytes) << (offset % 64);
         let shadow = self.shadow(offset / 64);
         if mask == u64::MAX {
@@ -271,7 +271,7 @@ impl Memory {
 
     /// The first byte of a range that nothing wrote.
     #[inline(always)]
-    pub(super) fn first_unwritten(&self, offset: u64, bytes: u64) -> Option<u64> {
+    pub(crate) fn first_unwritten(&self, offset: u64, bytes: u64) -> Option<u64> {
         let (mut at, end) = (offset, offset + bytes);
         while at < end {
             let n = (64 - at % 64).min(end - at);
@@ -287,7 +287,7 @@ impl Memory {
 
     /// Marks a range as written.
     #[inline(always)]
-    pub(super) fn mark(&self, offset: u64, bytes: u64) {
+    pub(crate) fn mark(&self, offset: u64, bytes: u64) {
         let (mut at, end) = (offset, offset + bytes);
         while at < end {
             let n = (64 - at % 64).min(end - at);

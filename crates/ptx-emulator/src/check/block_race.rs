@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 
-use super::code::Order;
+use crate::isa::Order;
 
 /// Granules of a page of records.
 const PAGE: u64 = 1024;
@@ -113,14 +113,14 @@ impl Pages {
 
 /// What an access does.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Access {
+pub(crate) enum Access {
     Read,
     Write,
     Atomic,
 }
 
 /// An access of another block that an access meets.
-pub(super) struct Meeting {
+pub(crate) struct Meeting {
     pub wrote: bool,
     /// The block, or None where there were several.
     pub block: Option<u64>,
@@ -162,7 +162,7 @@ fn join(into: &mut [u32], from: &[u32]) {
 
 /// Records of all memory.
 #[derive(Default)]
-pub(super) struct Races {
+pub(crate) struct Races {
     pages: Pages,
     launch: u64,
     shift: u32,
@@ -171,7 +171,7 @@ pub(super) struct Races {
 
 impl Races {
     /// Starts a launch whose smallest access has so many bytes; `together`: its blocks, if it is cooperative.
-    pub(super) fn start(&mut self, granule: u32, together: Option<usize>) {
+    pub(crate) fn start(&mut self, granule: u32, together: Option<usize>) {
         if self.shift != granule.trailing_zeros() {
             self.pages = Pages::default();
             self.shift = granule.trailing_zeros();
@@ -187,7 +187,7 @@ impl Races {
     /// Records plain reads of a range by a block, in a launch whose blocks run one after the other; false
     /// where they meet another block, and were perhaps not all recorded.
     #[inline(always)]
-    pub(super) fn read(&mut self, memory: usize, at: u64, bytes: u64, block: u64, pc: u32) -> bool {
+    pub(crate) fn read(&mut self, memory: usize, at: u64, bytes: u64, block: u64, pc: u32) -> bool {
         // Most of what is read was read before by the same block.
         let (first, last) = (at >> self.shift, (at + bytes - 1) >> self.shift);
         if last <= first | 63 {
@@ -239,7 +239,7 @@ impl Races {
     }
 
     /// Records an access of a block; what it meets of another block.
-    pub(super) fn touch(
+    pub(crate) fn touch(
         &mut self,
         memory: usize,
         at: u64,

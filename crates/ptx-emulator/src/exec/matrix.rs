@@ -1,13 +1,14 @@
 //! Tensor-core instructions: `mma.sync` and `ldmatrix`, with the register layouts of the PTX ISA.
 #![allow(clippy::needless_range_loop)]
 
-use super::block::{Lanes, Row};
-use super::code::{MatrixType, MmaOp};
-use super::small::{f16_to_f32, f32_to_f16};
+use crate::isa::half::{f16_to_f32, f32_to_f16};
+use crate::isa::{MatrixType, MmaOp};
+use crate::lanes::Row;
+use crate::warp::Lanes;
 
 /// `d = a b + c` of a warp: a is 16 x K, b is K x 8. Sums run over k in order, each step fused.
 #[inline(always)]
-pub(super) fn mma(warp: &mut Lanes, op: &MmaOp) {
+pub(crate) fn mma(warp: &mut Lanes, op: &MmaOp) {
     match (op.ty, op.k) {
         (MatrixType::F16, 16) => run::<16>(warp, op, |v| [f16_to_f32(v & 0xffff), f16_to_f32(v >> 16)]),
         (MatrixType::F16, _) => run::<8>(warp, op, |v| [f16_to_f32(v & 0xffff), f16_to_f32(v >> 16)]),
@@ -117,7 +118,7 @@ fn multiply<const K: usize>(warp: &mut Lanes, op: &MmaOp, a: &[[f32; K]; 16], b:
 
 /// Distributes 8 x 8 matrices of 16-bit elements: `rows[i][r]` is row `r` of matrix `i`.
 #[inline(always)]
-pub(super) fn distribute(warp: &mut Lanes, regs: &[u16], rows: &[[[u16; 8]; 8]; 4], transposed: bool) {
+pub(crate) fn distribute(warp: &mut Lanes, regs: &[u16], rows: &[[[u16; 8]; 8]; 4], transposed: bool) {
     for (reg, matrix) in regs.iter().zip(rows) {
         let mut out = [0; 32];
         for l in 0..32 {

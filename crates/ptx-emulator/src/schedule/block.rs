@@ -1,100 +1,19 @@
 //! A block while it runs: its warps, and the barriers at which they wait for each other.
 #![allow(clippy::needless_range_loop)]
 
-use super::code::{Code, Init, LaneMask, Op};
-use super::copies::Copies;
-use super::count::{Counters, Tally};
-use super::exec::run_warp;
-use super::job::{Fault, Job};
-use super::shared::Shared;
-
-/// A register of 32 lanes.
-pub(super) type Row = [u32; 32];
-/// A 64-bit register of 32 lanes.
-pub(super) type WideRow = [u64; 32];
-
-/// Lanes of a warp at one instruction.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Group {
-    pub pc: u32,
-    pub mask: u32,
-    /// Waits for other lanes of the warp.
-    pub blocked: bool,
-}
-
-/// Why a warp does not run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum State {
-    #[default]
-    Ready,
-    /// At the barrier of that number, for so many threads (0: all).
-    Waiting {
-        id: u32,
-        count: u32,
-    },
-    /// It polled in vain, or slept; somebody else first.
-    Polling,
-    Done,
-}
-
-/// Local memory of a warp: word `w` of lane `l` at `w * 32 + l`, a mask of its written bytes beside it.
-#[derive(Debug, Default)]
-pub(super) struct Local {
-    pub words: Vec<u32>,
-    pub written: Vec<u8>,
-}
-
-/// What an instruction may touch of a warp. The files are slices of their own, so that a loop that
-/// writes one knows that the others stay where they are.
-pub(super) struct Lanes<'a> {
-    pub r32: &'a mut [Row],
-    pub r64: &'a mut [WideRow],
-    pub preds: &'a mut [u32],
-    pub local: &'a mut Local,
-    pub copies: &'a mut Copies,
-    pub index: u32,
-    pub live: u32,
-    /// Number of its block in the grid.
-    pub block: u64,
-}
-
-/// A warp.
-#[derive(Debug, Default)]
-pub(super) struct Warp {
-    pub r32: Vec<Row>,
-    pub r64: Vec<WideRow>,
-    pub preds: Vec<u32>,
-    pub local: Local,
-    pub copies: Copies,
-    pub groups: Vec<Group>,
-    /// Lanes that have not exited.
-    pub live: u32,
-    pub state: State,
-    pub index: u32,
-    pub executed: u64,
-    pub block: u64,
-    /// Predicate given to a reducing barrier.
-    pub vote: u32,
-    /// Instruction it waits at.
-    pub wait_pc: u32,
-}
-
-/// The set bits of a mask, lowest first.
-#[inline(always)]
-pub(super) fn each(mut mask: u32) -> impl Iterator<Item = u32> {
-    std::iter::from_fn(move || {
-        if mask == 0 {
-            return None;
-        }
-        let i = mask.trailing_zeros();
-        mask &= mask - 1;
-        Some(i)
-    })
-}
+use crate::counters::Counters;
+use crate::counters::tally::Tally;
+use crate::exec::run_warp;
+use crate::fault::Fault;
+use crate::isa::{BarKind, Code, Init, LaneMask, Op, Slot};
+use crate::lanes::each;
+use crate::launch::Job;
+use crate::memory::Shared;
+use crate::warp::{Group, State, Warp};
 
 /// How a round of a block's warps ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Round {
+pub(crate) enum Round {
     /// All of them ended.
     Done,
     /// Some went on.
@@ -107,11 +26,11 @@ pub(super) enum Round {
 
 /// Rounds in which nobody goes on, until those who poll count as waiting forever: more than any bounded number
 /// of attempts that a kernel makes.
-pub(super) const PATIENCE: u32 = 2000;
+pub(crate) const PATIENCE: u32 = 2000;
 
 /// A thread of the host with the state of the block it runs.
 #[derive(Debug, Default)]
-pub(super) struct Worker {
+pub(crate) struct Worker {
     pub warps: Vec<Warp>,
     pub shared: Shared,
     pub tally: Tally,
@@ -120,7 +39,7 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Makes room for blocks of a launch and fills the registers that all its blocks share.
-    pub(super) fn begin(&mut self, job: &Job) {
+    pub(crate) fn begin(&mut self, job: &Job) {
         let code = job.code;
         let count = job.threads().div_ceil(32) as usize;
         if self.warps.len() < count {
@@ -148,7 +67,7 @@ impl Worker {
     }
 
     /// Runs a block to its end.
-    pub(super) fn run_block(&mut self, job: &Job, block: u64) -> Result<(), Box<Fault>> {
+    pub(crate) fn run_block(&mut self, job: &Job, block: u64) -> Result<(), Box<Fault>> {
         self.start_block(job, block);
         let mut idle = 0;
         loop {
@@ -162,7 +81,7 @@ impl Worker {
     }
 
     /// Readies registers and shared memory for a block.
-    pub(super) fn start_block(&mut self, job: &Job, block: u64) {
+    pub(crate) fn start_block(&mut self, job: &Job, block: u64) {
         let at = job.block_at(block);
         let threads = job.threads();
         let code = job.code;
@@ -188,7 +107,7 @@ impl Worker {
     }
 
     /// Lets every warp that can go on do so, until it waits or ends.
-    pub(super) fn round(&mut self, job: &Job) -> Result<Round, Box<Fault>> {
+    pub(crate) fn round(&mut self, job: &Job) -> Result<Round, Box<Fault>> {
         let mut moved = false;
         let progress = self.shared.progress;
         for k in 0..self.order.len() {
@@ -264,7 +183,7 @@ impl Worker {
 
     /// A fault that shows where all warps wait.
     #[cold]
-    pub(super) fn deadlock(&self, job: &Job, what: &str) -> Box<Fault> {
+    pub(crate) fn deadlock(&self, job: &Job, what: &str) -> Box<Fault> {
         let mut lines = Vec::new();
         let mut first = None;
         for w in &self.warps {
@@ -301,7 +220,6 @@ impl Worker {
 
 /// Gives the result of a reducing barrier to a warp that waited.
 fn finish_barrier(code: &Code, warp: &mut Warp, yes: u32, threads: u32) {
-    use super::code::{BarKind, Slot};
     let inst = code.insts[warp.wait_pc as usize];
     let bar = code.bars[inst.ext as usize];
     let live = warp.live;

@@ -5,11 +5,12 @@
 //! sleeping therefore never ends, and is told as such.
 
 use super::block::{PATIENCE, Round, Worker};
-use super::count::Tally;
-use super::job::{Fault, Job};
+use crate::counters::tally::Tally;
+use crate::fault::Fault;
+use crate::launch::Job;
 
 /// Runs all blocks; what was counted. A fault comes with its block.
-pub(super) fn run(job: &Job) -> Result<Tally, (u64, Box<Fault>)> {
+pub(crate) fn run(job: &Job) -> Result<Tally, (u64, Box<Fault>)> {
     let mut blocks: Vec<(u64, Worker)> = (0..job.blocks()).map(|b| (b, Worker::default())).collect();
     if job.reverse {
         blocks.reverse();

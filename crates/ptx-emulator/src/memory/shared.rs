@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
-use super::block::each;
-use super::job::Fault;
+use crate::fault::Fault;
+use crate::lanes::each;
 
 /// Stands for a lane where several wrote the same value in one instruction.
 const SEVERAL: u32 = 32;
@@ -46,7 +46,7 @@ struct Load {
 /// are a race. So are two of different lanes of one warp with no barrier of the warp between: the
 /// lanes of a warp need not run in step, and the compiler may reorder what they do.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
+pub(crate) struct Shared {
     pub bytes: Vec<u8>,
     shift: u32,
     writes: Vec<u64>,
@@ -104,7 +104,7 @@ struct Arrival {
 
 impl Shared {
     /// Readies it for a block.
-    pub(super) fn start(&mut self, bytes: u32, granule: u32, warps: u32) {
+    pub(crate) fn start(&mut self, bytes: u32, granule: u32, warps: u32) {
         self.shift = granule.trailing_zeros();
         let granules = (bytes as usize).div_ceil(granule as usize);
         self.bytes.resize(bytes as usize, 0);
@@ -156,7 +156,7 @@ impl Shared {
     }
 
     /// All warps of `members` met: what each did is before what each does next.
-    pub(super) fn meet(&mut self, id: u32, members: u32, exited: u32) {
+    pub(crate) fn meet(&mut self, id: u32, members: u32, exited: u32) {
         self.now += 1;
         let arrival = self.arrivals.remove(&id);
         let mut joined = arrival.map_or([0; 32], |a| a.seen);
@@ -178,19 +178,19 @@ impl Shared {
     }
 
     /// The lanes of a warp met: what each did is before what each does next.
-    pub(super) fn meet_lanes(&mut self, warp: u32) {
+    pub(crate) fn meet_lanes(&mut self, warp: u32) {
         self.now += 1;
         self.step[warp as usize] = self.now;
         self.fresh[warp as usize] = self.load + 1;
     }
 
     /// Threads that arrived at a barrier without waiting there.
-    pub(super) fn arrived(&self, id: u32) -> u32 {
+    pub(crate) fn arrived(&self, id: u32) -> u32 {
         self.arrivals.get(&id).map_or(0, |a| a.threads)
     }
 
     /// A warp arrives at a barrier without waiting there.
-    pub(super) fn arrive(&mut self, warp: u32, id: u32, threads: u32) {
+    pub(crate) fn arrive(&mut self, warp: u32, id: u32, threads: u32) {
         self.now += 1;
         let own = self.seen[warp as usize];
         self.time[warp as usize] = self.now;
@@ -260,7 +260,7 @@ impl Shared {
 
     /// Checks a load by the lanes of `m`, all in bounds, and records it.
     #[inline(always)]
-    pub(super) fn load(
+    pub(crate) fn load(
         &mut self,
         warp: u32,
         pc: u32,
@@ -291,7 +291,7 @@ impl Shared {
     /// Checks a store by the lanes of `m`, all in bounds, and records it; `meet` where two of them write to
     /// one place.
     #[inline(always)]
-    pub(super) fn store(
+    pub(crate) fn store(
         &mut self,
         warp: u32,
         pc: u32,
@@ -322,7 +322,7 @@ impl Shared {
 
     /// Whether two of these lanes write to one granule.
     #[inline(always)]
-    pub(super) fn meets(&mut self, at: &[u64; 32], m: u32) -> bool {
+    pub(crate) fn meets(&mut self, at: &[u64; 32], m: u32) -> bool {
         self.stamp = self.stamp.wrapping_add(1);
         if self.stamp == 0 {
             self.stamps.fill(0);
@@ -339,7 +339,7 @@ impl Shared {
 
     /// Checks a read of a range by a warp and records it.
     #[inline(always)]
-    pub(super) fn read(
+    pub(crate) fn read(
         &mut self,
         warp: u32,
         pc: u32,
@@ -383,7 +383,7 @@ impl Shared {
     }
 
     /// Checks that an atomic finds a value.
-    pub(super) fn read_atomic(&self, lane: u32, at: u32, bytes: u32) -> Result<(), Box<Fault>> {
+    pub(crate) fn read_atomic(&self, lane: u32, at: u32, bytes: u32) -> Result<(), Box<Fault>> {
         let (first, last) = (at >> self.shift, (at + bytes - 1) >> self.shift);
         if self.writes[first as usize..=last as usize].iter().any(|w| ((w >> 32) as u32) < self.base) {
             return Err(Fault::lane(
@@ -413,7 +413,7 @@ impl Shared {
     }
 
     /// A copy starts: its place may be neither read nor written until it lands.
-    pub(super) fn begin_copy(
+    pub(crate) fn begin_copy(
         &mut self,
         warp: u32,
         pc: u32,
@@ -432,7 +432,7 @@ impl Shared {
     }
 
     /// A copy lands, as a write of the warp that waited.
-    pub(super) fn end_copy(&mut self, warp: u32, pc: u32, lane: u32, at: u32, data: &[u8]) {
+    pub(crate) fn end_copy(&mut self, warp: u32, pc: u32, lane: u32, at: u32, data: &[u8]) {
         let bytes = data.len() as u32;
         let range = (at >> self.shift) as usize..((at + bytes - 1) >> self.shift) as usize + 1;
         self.in_flight -= range.len() as u32;
@@ -442,7 +442,7 @@ impl Shared {
     }
 
     /// `mbarrier.init`.
-    pub(super) fn mbar_init(&mut self, lane: u32, at: u32, count: u32) -> Result<(), Box<Fault>> {
+    pub(crate) fn mbar_init(&mut self, lane: u32, at: u32, count: u32) -> Result<(), Box<Fault>> {
         if count == 0 {
             return Err(Fault::lane(lane, "an mbarrier for no arrivals"));
         }
@@ -451,7 +451,7 @@ impl Shared {
     }
 
     /// `mbarrier.inval`.
-    pub(super) fn mbar_inval(&mut self, at: u32) {
+    pub(crate) fn mbar_inval(&mut self, at: u32) {
         self.mbars.remove(&at);
     }
 
@@ -462,7 +462,7 @@ impl Shared {
     }
 
     /// `count` arrivals of a lane; the state before them.
-    pub(super) fn mbar_arrive(
+    pub(crate) fn mbar_arrive(
         &mut self,
         warp: u32,
         lane: u32,
@@ -501,7 +501,7 @@ impl Shared {
     }
 
     /// Whether the phase of a state, or of a parity, is over; if so its arrivals are before what follows.
-    pub(super) fn mbar_test(
+    pub(crate) fn mbar_test(
         &mut self,
         warp: u32,
         lane: u32,
@@ -585,7 +585,7 @@ impl Shared {
     }
 
     /// Checks a write of a range by a lane and records it.
-    pub(super) fn write(
+    pub(crate) fn write(
         &mut self,
         warp: u32,
         pc: u32,

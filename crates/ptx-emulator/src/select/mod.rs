@@ -3,150 +3,22 @@
 //! Every one has a function of one lane ([`Lane`]); those that kernels spend their time in also name
 //! an [`Op`] that `exec` runs as a vector loop over the warp.
 
-use super::code::{Cmp, Op};
-use super::small;
+mod alu;
+mod half;
+mod relation;
+mod rounding;
 
-/// A lane-wise function: up to four operands as bits, the result as bits.
-pub(super) type Lane = fn([u64; 4]) -> u64;
+pub(crate) use alu::Alu;
+use alu::alu;
+pub(crate) use relation::bool_op_number;
+use relation::{cmp_of, combine, holds_float, holds_int};
+use rounding::{
+    add_directed, div_directed, fma_directed, int_to_f64, max_f64, min_f64, mul_directed, round_f32,
+    round_to_integer, sqrt_directed, step_f64, two_sum,
+};
+pub(crate) use rounding::{fma_down, max_f32, min_f32};
 
-/// A PTX type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Ty {
-    Pred,
-    B8,
-    B16,
-    B32,
-    B64,
-    U8,
-    U16,
-    U32,
-    U64,
-    S8,
-    S16,
-    S32,
-    S64,
-    F16,
-    F32,
-    F64,
-    Bf16,
-    F16x2,
-    Bf16x2,
-    Tf32,
-}
-
-impl Ty {
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        Some(match text {
-            "pred" => Ty::Pred,
-            "b8" => Ty::B8,
-            "b16" => Ty::B16,
-            "b32" => Ty::B32,
-            "b64" => Ty::B64,
-            "u8" => Ty::U8,
-            "u16" => Ty::U16,
-            "u32" => Ty::U32,
-            "u64" => Ty::U64,
-            "s8" => Ty::S8,
-            "s16" => Ty::S16,
-            "s32" => Ty::S32,
-            "s64" => Ty::S64,
-            "f16" => Ty::F16,
-            "f32" => Ty::F32,
-            "f64" => Ty::F64,
-            "bf16" => Ty::Bf16,
-            "f16x2" => Ty::F16x2,
-            "bf16x2" => Ty::Bf16x2,
-            "tf32" => Ty::Tf32,
-            _ => return None,
-        })
-    }
-
-    pub(super) fn bytes(self) -> u32 {
-        match self {
-            Ty::Pred => 0,
-            Ty::B8 | Ty::U8 | Ty::S8 => 1,
-            Ty::B16 | Ty::U16 | Ty::S16 | Ty::F16 | Ty::Bf16 => 2,
-            Ty::B64 | Ty::U64 | Ty::S64 | Ty::F64 => 8,
-            _ => 4,
-        }
-    }
-
-    pub(super) fn signed(self) -> bool {
-        matches!(self, Ty::S8 | Ty::S16 | Ty::S32 | Ty::S64)
-    }
-
-    pub(super) fn float(self) -> bool {
-        matches!(self, Ty::F16 | Ty::F32 | Ty::F64 | Ty::Bf16 | Ty::F16x2 | Ty::Bf16x2 | Ty::Tf32)
-    }
-}
-
-/// Rounding of a floating-point result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Round {
-    Near,
-    Zero,
-    Down,
-    Up,
-    NearAway,
-}
-
-/// The modifiers of an opcode, sorted.
-#[derive(Debug, Default)]
-pub(super) struct Mods<'a> {
-    pub types: Vec<Ty>,
-    pub round: Option<Round>,
-    /// `.rni`, `.rzi`, …
-    pub integer: bool,
-    pub ftz: bool,
-    pub sat: bool,
-    pub rest: Vec<&'a str>,
-}
-
-impl<'a> Mods<'a> {
-    pub(super) fn new(op: &'a [String]) -> Self {
-        let mut m = Mods::default();
-        for word in &op[1..] {
-            if let Some(ty) = Ty::parse(word) {
-                m.types.push(ty);
-                continue;
-            }
-            let mut round = |r, i| {
-                m.round = Some(r);
-                m.integer = i;
-            };
-            match word.as_str() {
-                "rn" => round(Round::Near, false),
-                "rz" => round(Round::Zero, false),
-                "rm" => round(Round::Down, false),
-                "rp" => round(Round::Up, false),
-                "rna" => round(Round::NearAway, false),
-                "rni" => round(Round::Near, true),
-                "rzi" => round(Round::Zero, true),
-                "rmi" => round(Round::Down, true),
-                "rpi" => round(Round::Up, true),
-                "ftz" => m.ftz = true,
-                "sat" => m.sat = true,
-                other => m.rest.push(other),
-            }
-        }
-        m
-    }
-
-    /// Takes a modifier if it is there.
-    pub(super) fn take(&mut self, word: &str) -> bool {
-        let n = self.rest.len();
-        self.rest.retain(|w| *w != word);
-        self.rest.len() != n
-    }
-}
-
-/// How to run a lane-wise instruction.
-pub(super) struct Alu {
-    pub fast: Option<Op>,
-    pub lane: Lane,
-    pub dst: Ty,
-    pub src: Vec<Ty>,
-}
+use crate::isa::{Cmp, Lane, Mods, Op, Round, Ty};
 
 /// An integer type, for functions over any of them.
 trait Int: Copy {
@@ -201,203 +73,6 @@ fn sat32(v: f32) -> f32 {
 #[inline]
 fn sat64(v: f64) -> f64 {
     if v > 0.0 { v.min(1.0) } else { 0.0 }
-}
-
-/// Minimum as in PTX: a NaN loses, -0 is below +0.
-#[inline(always)]
-pub(super) fn min_f32(a: f32, b: f32) -> f32 {
-    if a.is_nan() {
-        if b.is_nan() { f32::from_bits(0x7fff_ffff) } else { b }
-    } else if b.is_nan() || a < b {
-        a
-    } else if a == b {
-        f32::from_bits(a.to_bits() | b.to_bits())
-    } else {
-        b
-    }
-}
-
-/// Maximum as in PTX: a NaN loses, +0 is above -0.
-#[inline(always)]
-pub(super) fn max_f32(a: f32, b: f32) -> f32 {
-    if a.is_nan() {
-        if b.is_nan() { f32::from_bits(0x7fff_ffff) } else { b }
-    } else if b.is_nan() || a > b {
-        a
-    } else if a == b {
-        f32::from_bits(a.to_bits() & b.to_bits())
-    } else {
-        b
-    }
-}
-
-fn min_f64(a: f64, b: f64) -> f64 {
-    if a.is_nan() {
-        b
-    } else if b.is_nan() || a < b {
-        a
-    } else if a == b {
-        f64::from_bits(a.to_bits() | b.to_bits())
-    } else {
-        b
-    }
-}
-
-fn max_f64(a: f64, b: f64) -> f64 {
-    if a.is_nan() {
-        b
-    } else if b.is_nan() || a > b {
-        a
-    } else if a == b {
-        f64::from_bits(a.to_bits() & b.to_bits())
-    } else {
-        b
-    }
-}
-
-/// `hi + lo`, known exactly, rounded to f32; `hi` is the nearest f64 to the sum.
-fn round_f32(hi: f64, lo: f64, mode: Round) -> f32 {
-    let near = hi as f32;
-    if !hi.is_finite() {
-        return near;
-    }
-    let diff = hi - f64::from(near);
-    // Sign of exact - near.
-    let sign = if diff != 0.0 { diff } else { lo };
-    match mode {
-        Round::Near | Round::NearAway => {
-            // The double rounding of hi + lo: only a tie of hi can be decided wrongly.
-            if lo != 0.0 && near.is_finite() {
-                let other = if sign > 0.0 { near.next_up() } else { near.next_down() };
-                let middle = (f64::from(near) + f64::from(other)) / 2.0;
-                if hi == middle && diff != 0.0 && (lo > 0.0) == (f64::from(other) > f64::from(near)) {
-                    return other;
-                }
-            }
-            near
-        }
-        Round::Down if sign < 0.0 => near.next_down(),
-        Round::Up if sign > 0.0 => near.next_up(),
-        Round::Zero if hi > 0.0 && sign < 0.0 => near.next_down(),
-        Round::Zero if hi < 0.0 && sign > 0.0 => near.next_up(),
-        _ => near,
-    }
-}
-
-/// `a + b` as its nearest f64 and the exact rest.
-fn two_sum(a: f64, b: f64) -> (f64, f64) {
-    let s = a + b;
-    let t = s - a;
-    (s, (a - (s - t)) + (b - t))
-}
-
-fn directed(mode: Round, hi: f64, lo: f64, both_zero_parts_differ: bool) -> f32 {
-    if hi == 0.0 && lo == 0.0 && both_zero_parts_differ {
-        return if mode == Round::Down { -0.0 } else { 0.0 };
-    }
-    round_f32(hi, lo, mode)
-}
-
-fn add_directed(mode: Round, a: f32, b: f32) -> f32 {
-    let (s, e) = two_sum(f64::from(a), f64::from(b));
-    directed(mode, s, if s.is_finite() { e } else { 0.0 }, a.is_sign_negative() != b.is_sign_negative())
-}
-
-fn mul_directed(mode: Round, a: f32, b: f32) -> f32 {
-    round_f32(f64::from(a) * f64::from(b), 0.0, mode)
-}
-
-fn fma_directed(mode: Round, a: f32, b: f32, c: f32) -> f32 {
-    let p = f64::from(a) * f64::from(b);
-    let (s, e) = two_sum(p, f64::from(c));
-    directed(mode, s, if s.is_finite() { e } else { 0.0 }, p.is_sign_negative() != c.is_sign_negative())
-}
-
-fn div_directed(mode: Round, a: f32, b: f32) -> f32 {
-    let q = f64::from(a) / f64::from(b);
-    if !q.is_finite() || q == 0.0 {
-        return q as f32;
-    }
-    // The rest a - q b, exact by fma, tells on which side of q the quotient lies.
-    let rest = (-q).mul_add(f64::from(b), f64::from(a));
-    let lo = if rest == 0.0 { 0.0 } else { (rest / f64::from(b)).signum() * f64::MIN_POSITIVE };
-    round_f32(q, lo, mode)
-}
-
-fn sqrt_directed(mode: Round, a: f32) -> f32 {
-    let q = f64::from(a).sqrt();
-    if !q.is_finite() || q == 0.0 {
-        return q as f32;
-    }
-    let rest = (-q).mul_add(q, f64::from(a));
-    round_f32(q, if rest == 0.0 { 0.0 } else { rest.signum() * f64::MIN_POSITIVE }, mode)
-}
-
-/// An f64 sum, product or fma in a directed mode, from the nearest and the sign of the rest.
-fn step_f64(near: f64, rest: f64, mode: Round) -> f64 {
-    if !near.is_finite() || rest == 0.0 || rest.is_nan() {
-        return near;
-    }
-    match mode {
-        Round::Down if rest < 0.0 => near.next_down(),
-        Round::Up if rest > 0.0 => near.next_up(),
-        Round::Zero if near > 0.0 && rest < 0.0 => near.next_down(),
-        Round::Zero if near < 0.0 && rest > 0.0 => near.next_up(),
-        _ => near,
-    }
-}
-
-/// A magnitude rounded to `bits` bits of mantissa, as f64 arithmetic cannot: for 64-bit integers.
-fn int_to_f64(negative: bool, magnitude: u64, bits: u32, mode: Round) -> f64 {
-    let used = 64 - magnitude.leading_zeros();
-    let value = if used <= bits {
-        magnitude as f64
-    } else {
-        let shift = used - bits;
-        let (mut top, rest) = (magnitude >> shift, magnitude & ((1 << shift) - 1));
-        let half = 1u64 << (shift - 1);
-        let up = match mode {
-            Round::Near => rest > half || (rest == half && top & 1 == 1),
-            Round::NearAway => rest >= half,
-            Round::Zero => false,
-            Round::Down => negative && rest != 0,
-            Round::Up => !negative && rest != 0,
-        };
-        top += u64::from(up);
-        top as f64 * 2f64.powi(shift as i32)
-    };
-    if negative { -value } else { value }
-}
-
-fn round_to_integer(v: f64, mode: Round) -> f64 {
-    match mode {
-        Round::Near => v.round_ties_even(),
-        Round::Zero => v.trunc(),
-        Round::Down => v.floor(),
-        Round::Up => v.ceil(),
-        Round::NearAway => v.round(),
-    }
-}
-
-/// The comparison that a modifier names, for signed or unsigned integers or floats.
-pub(super) fn cmp_of(word: &str) -> Option<Cmp> {
-    Some(match word {
-        "eq" => Cmp::Eq,
-        "ne" => Cmp::Ne,
-        "lt" | "lo" => Cmp::Lt,
-        "le" | "ls" => Cmp::Le,
-        "gt" | "hi" => Cmp::Gt,
-        "ge" | "hs" => Cmp::Ge,
-        "equ" => Cmp::Equ,
-        "neu" => Cmp::Neu,
-        "ltu" => Cmp::Ltu,
-        "leu" => Cmp::Leu,
-        "gtu" => Cmp::Gtu,
-        "geu" => Cmp::Geu,
-        "num" => Cmp::Num,
-        "nan" => Cmp::Nan,
-        _ => return None,
-    })
 }
 
 /// A function of each integer type.
@@ -470,7 +145,7 @@ macro_rules! by_round {
 }
 
 /// How to run an opcode, or None where it is not a lane-wise one that is known.
-pub(super) fn select(op: &[String]) -> Option<Alu> {
+pub(crate) fn select(op: &[String]) -> Option<Alu> {
     let mut m = Mods::new(op);
     let name = op[0].as_str();
     let alu = match name {
@@ -486,10 +161,6 @@ pub(super) fn select(op: &[String]) -> Option<Alu> {
         }
     };
     m.rest.is_empty().then_some(alu)
-}
-
-pub(super) fn alu(fast: Option<Op>, lane: Lane, dst: Ty, src: &[Ty]) -> Option<Alu> {
-    Some(Alu { fast, lane, dst, src: src.to_vec() })
 }
 
 fn only(ty: Ty, of: u32, op: Op) -> Option<Op> {
@@ -884,7 +555,7 @@ fn dot4(a: u64, b: u64, c: u64, sa: bool, sb: bool) -> u64 {
 #[allow(clippy::too_many_lines)]
 fn float(name: &str, ty: Ty, m: &mut Mods) -> Option<Alu> {
     if matches!(ty, Ty::F16 | Ty::Bf16 | Ty::F16x2 | Ty::Bf16x2) {
-        return small::select(name, ty, m);
+        return half::select(name, ty, m);
     }
     use Ty::{F32, F64};
     let mode = m.round.unwrap_or(Round::Near);
@@ -1092,51 +763,6 @@ fn float(name: &str, ty: Ty, m: &mut Mods) -> Option<Alu> {
     }
 }
 
-/// Whether a float comparison holds.
-#[inline(always)]
-pub(super) fn holds_float(cmp: Cmp, a: f64, b: f64) -> bool {
-    let nan = a.is_nan() || b.is_nan();
-    match cmp {
-        Cmp::Eq => a == b,
-        Cmp::Ne => a != b && !nan,
-        Cmp::Lt => a < b,
-        Cmp::Le => a <= b,
-        Cmp::Gt => a > b,
-        Cmp::Ge => a >= b,
-        Cmp::Equ => a == b || nan,
-        Cmp::Neu => a != b,
-        Cmp::Ltu => a < b || nan,
-        Cmp::Leu => a <= b || nan,
-        Cmp::Gtu => a > b || nan,
-        Cmp::Geu => a >= b || nan,
-        Cmp::Num => !nan,
-        Cmp::Nan => nan,
-    }
-}
-
-fn holds_int(cmp: Cmp, a: i128, b: i128) -> bool {
-    match cmp {
-        Cmp::Eq => a == b,
-        Cmp::Ne => a != b,
-        Cmp::Lt => a < b,
-        Cmp::Le => a <= b,
-        Cmp::Gt => a > b,
-        _ => a >= b,
-    }
-}
-
-/// Combines a comparison with a predicate: bit 0 the result, bit 1 that of the complement.
-pub(super) fn combine(bool_op: u64, holds: bool, c: u64) -> u64 {
-    let c = c & 1 == 1;
-    let (p, q) = match bool_op {
-        0 => (holds, !holds),
-        1 => (holds && c, !holds && c),
-        2 => (holds || c, !holds || c),
-        _ => (holds ^ c, !holds ^ c),
-    };
-    u64::from(p) | u64::from(q) << 1
-}
-
 fn compare(name: &str, m: &mut Mods) -> Option<Alu> {
     use Ty::{Pred, S32, S64, U32, U64};
     let cmp = m.rest.iter().find_map(|w| cmp_of(w))?;
@@ -1242,7 +868,7 @@ fn compare(name: &str, m: &mut Mods) -> Option<Alu> {
         Ty::U16 | Ty::B16 | U32 | Ty::B32 | U64 | Ty::B64 => {
             by_cmp!(cmp, C, |[a, b, c, k]| combine(k, holds_int(C, i128::from(a), i128::from(b)), c))
         }
-        Ty::F16 | Ty::Bf16 => small::compare(ty, cmp)?,
+        Ty::F16 | Ty::Bf16 => half::compare(ty, cmp)?,
         _ => return None,
     };
     let fast = if dst == Pred && bool_op == 0 {
@@ -1305,25 +931,13 @@ fn compare(name: &str, m: &mut Mods) -> Option<Alu> {
     alu(fast, lane, Pred, &[ty, ty])
 }
 
-/// The number that `boolop` of a `setp` becomes.
-pub(super) fn bool_op_number(op: &[String]) -> u64 {
-    op.iter()
-        .find_map(|w| match w.as_str() {
-            "and" => Some(1),
-            "or" => Some(2),
-            "xor" => Some(3),
-            _ => None,
-        })
-        .unwrap_or(0)
-}
-
 #[allow(clippy::too_many_lines)]
 fn convert(m: &mut Mods) -> Option<Alu> {
     use Ty::{F32, F64, S32, S64, U32, U64};
     let (to, from) = (*m.types.first()?, *m.types.get(1)?);
     let is_small = |t: Ty| matches!(t, Ty::F16 | Ty::Bf16 | Ty::F16x2 | Ty::Bf16x2 | Ty::Tf32);
     if is_small(to) || is_small(from) {
-        return small::convert(to, from, m);
+        return half::convert(to, from, m);
     }
     let mode = m.round.unwrap_or(Round::Near);
     let done = |fast: Option<Op>, lane: Lane| alu(fast, lane, to, &[from]);
@@ -1493,9 +1107,4 @@ fn convert(m: &mut Mods) -> Option<Alu> {
             done(None, lane)
         }
     }
-}
-
-/// One lane of `fma.rm.f32`.
-pub(super) fn fma_down(a: f32, b: f32, c: f32) -> f32 {
-    fma_directed(Round::Down, a, b, c)
 }

@@ -1,0 +1,138 @@
+//! What a launch executed and moved: exact counts by instruction, which do not depend on the host.
+
+pub(crate) mod tally;
+
+use crate::isa::Class;
+
+/// Counts of one instruction, one source line or one launch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Instructions that a warp issued, whatever number of its lanes took part.
+    pub warp_instructions: u64,
+    /// Lanes that took part, over all of them.
+    pub thread_instructions: u64,
+    /// Floating-point operations: one per add, subtract, multiply, divide; two per multiply-add.
+    pub flops: u64,
+    /// Bytes that lanes asked for from global memory.
+    pub global_read_bytes: u64,
+    /// Bytes that lanes gave to global memory.
+    pub global_written_bytes: u64,
+    /// Different 32-byte sectors of global memory that each warp access read, summed.
+    pub read_sectors: u64,
+    /// Different 32-byte sectors of global memory that each warp access wrote, summed.
+    pub written_sectors: u64,
+    /// Passes that accesses to shared memory took, 32 banks of 4 bytes each.
+    pub shared_passes: u64,
+    /// Of these, the passes beyond those that a conflict-free access takes.
+    pub bank_conflicts: u64,
+    /// Branches at which the lanes of a warp parted.
+    pub divergent_branches: u64,
+    /// Block barriers, by warp.
+    pub barriers: u64,
+    /// Matrix multiply-add instructions, by warp.
+    pub matrix_instructions: u64,
+}
+
+impl std::ops::AddAssign for Counters {
+    fn add_assign(&mut self, o: Self) {
+        self.warp_instructions += o.warp_instructions;
+        self.thread_instructions += o.thread_instructions;
+        self.flops += o.flops;
+        self.global_read_bytes += o.global_read_bytes;
+        self.global_written_bytes += o.global_written_bytes;
+        self.read_sectors += o.read_sectors;
+        self.written_sectors += o.written_sectors;
+        self.shared_passes += o.shared_passes;
+        self.bank_conflicts += o.bank_conflicts;
+        self.divergent_branches += o.divergent_branches;
+        self.barriers += o.barriers;
+        self.matrix_instructions += o.matrix_instructions;
+    }
+}
+
+/// One instruction of a kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instruction {
+    /// As the PTX has it.
+    pub text: String,
+    /// Its line in the module's PTX, from 1.
+    pub ptx_line: u32,
+    /// The line of the kernel's own statement: that of the call, where the call was inlined.
+    pub kernel_line: u32,
+    /// Source file, as `.loc` names it.
+    pub file: String,
+    /// Line in that file.
+    pub line: u32,
+    /// Where that line was inlined, outermost: file and line; the same as above where it was not.
+    pub inlined_at: (String, u32),
+    /// What kind of work it is.
+    pub class: Class,
+    /// Its counts.
+    pub counters: Counters,
+}
+
+/// Counts of one source line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Source file.
+    pub file: String,
+    /// Line in it.
+    pub line: u32,
+    /// Counts of all its instructions.
+    pub counters: Counters,
+}
+
+/// What one launch did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaunchCounters {
+    /// The kernel.
+    pub kernel: String,
+    /// What the launch is for.
+    pub label: String,
+    /// Its instructions, in the order of the PTX.
+    pub instructions: Vec<Instruction>,
+}
+
+impl LaunchCounters {
+    /// Counts of the whole launch.
+    pub fn total(&self) -> Counters {
+        let mut sum = Counters::default();
+        for i in &self.instructions {
+            sum += i.counters;
+        }
+        sum
+    }
+
+    /// Counts of the instructions of a class.
+    pub fn of_class(&self, class: Class) -> Counters {
+        let mut sum = Counters::default();
+        for i in self.instructions.iter().filter(|i| i.class == class) {
+            sum += i.counters;
+        }
+        sum
+    }
+
+    /// Counts by source line, in the order of file and line.
+    pub fn by_line(&self) -> Vec<Line> {
+        let mut lines = std::collections::BTreeMap::<(&str, u32), Counters>::new();
+        for i in &self.instructions {
+            *lines.entry((&i.file, i.line)).or_default() += i.counters;
+        }
+        lines
+            .into_iter()
+            .map(|((file, line), counters)| Line { file: file.to_owned(), line, counters })
+            .collect()
+    }
+}
+
+impl Counters {
+    /// Fills in what follows from the class of an instruction.
+    pub(crate) fn finish(&mut self, class: Class, flops: u32) {
+        self.flops += self.thread_instructions * u64::from(flops);
+        match class {
+            Class::Barrier => self.barriers = self.warp_instructions,
+            Class::Matrix => self.matrix_instructions = self.warp_instructions,
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Memory: global, and that of a block.
+
+mod async_copy;
+mod global;
+mod region;
+mod shared;
+
+pub(crate) use async_copy::Copies;
+pub use global::Memory;
+pub(crate) use region::Region;
+pub(crate) use shared::Shared;
