@@ -21,9 +21,12 @@ pub struct Counters {
     pub read_sectors: u64,
     /// Different 32-byte sectors of global memory that each warp access wrote, summed.
     pub written_sectors: u64,
-    /// Passes that accesses to shared memory took, 32 banks of 4 bytes each.
-    pub shared_passes: u64,
-    /// Of these, the passes beyond those that a conflict-free access takes.
+    /// Different 128-byte lines of global memory that each warp access touched, summed: reads and writes together, an
+    /// atomic once.
+    pub global_lines: u64,
+    /// Passes over the 32 banks, of 4 bytes each, that accesses to shared memory took.
+    pub wavefronts: u64,
+    /// Of these, the ones beyond those that a conflict-free access takes.
     pub bank_conflicts: u64,
     /// Branches at which the lanes of a warp parted.
     pub divergent_branches: u64,
@@ -42,7 +45,8 @@ impl std::ops::AddAssign for Counters {
         self.global_written_bytes += o.global_written_bytes;
         self.read_sectors += o.read_sectors;
         self.written_sectors += o.written_sectors;
-        self.shared_passes += o.shared_passes;
+        self.global_lines += o.global_lines;
+        self.wavefronts += o.wavefronts;
         self.bank_conflicts += o.bank_conflicts;
         self.divergent_branches += o.divergent_branches;
         self.barriers += o.barriers;

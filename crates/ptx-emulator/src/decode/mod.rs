@@ -284,10 +284,9 @@ fn allocate(d: &Decoder) -> Mapping {
 
 impl<'a> Decoder<'a> {
     fn fail<T>(&self, i: &Instruction, what: impl std::fmt::Display) -> Result<T> {
-        Err(Error::new(format!(
-            "{}: kernel {}: PTX line {}: {what}: `{}`",
-            self.module, self.code.name, i.line, i.text
-        )))
+        let message =
+            format!("{}: kernel {}: PTX line {}: {what}: `{}`", self.module, self.code.name, i.line, i.text);
+        Err(Error::unsupported(&self.code.name, i.line, &i.text, message))
     }
 
     fn frame(&mut self) -> &mut Frame {
@@ -352,10 +351,10 @@ impl<'a> Decoder<'a> {
                     let first = self.regs.len();
                     for _ in 0..count.unwrap_or(1) {
                         if self.new_reg(ty).is_none() {
-                            return Err(Error::new(format!(
-                                "{}: kernel {}: registers of type .{ty} are not known",
-                                self.module, self.code.name
-                            )));
+                            let (module, kernel) = (self.module, &self.code.name);
+                            let message =
+                                format!("{module}: kernel {kernel}: registers of type .{ty} are not known");
+                            return Err(Error::unsupported(kernel, 0, "", message));
                         }
                     }
                     let meaning = match count {
@@ -408,10 +407,9 @@ impl<'a> Decoder<'a> {
     }
 
     fn no_label<T>(&self, name: &str, line: u32) -> Result<T> {
-        Err(Error::new(format!(
-            "{}: kernel {}: PTX line {line}: no label is named {name}",
-            self.module, self.code.name
-        )))
+        let (module, kernel) = (self.module, &self.code.name);
+        let message = format!("{module}: kernel {kernel}: PTX line {line}: no label is named {name}");
+        Err(Error::unsupported(kernel, line, "", message))
     }
 
     fn declare(&mut self, name: &str, meaning: Meaning) {
