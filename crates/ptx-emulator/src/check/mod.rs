@@ -7,4 +7,4 @@ mod shared_race;
 
 pub(crate) use block_race::{Access, BlockAccess, Races};
 pub(crate) use clock::{Clock, join};
-pub(crate) use shared_race::{LaneAccess, Shadow};
+pub(crate) use shared_race::{LaneAccess, Shadow, WarpAccess};

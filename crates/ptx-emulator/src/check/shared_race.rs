@@ -52,6 +52,29 @@ impl LaneAccess {
     }
 }
 
+/// Bytes of shared memory that the lanes of a warp access in one instruction, all in bounds.
+#[derive(Clone, Copy)]
+pub(crate) struct WarpAccess<'a> {
+    pub warp: u32,
+    pub pc: u32,
+    /// The lanes that take part, and the first byte of each.
+    pub m: u32,
+    pub at: &'a Reg64,
+    /// Bytes of each lane.
+    pub bytes: u32,
+    /// All of the bytes, as ranges: first byte and length.
+    pub ranges: &'a [(u32, u32)],
+}
+
+impl WarpAccess<'_> {
+    /// The part of one lane.
+    #[inline(always)]
+    fn of(&self, lane: u32) -> LaneAccess {
+        let at = self.at[lane as usize] as u32;
+        LaneAccess { warp: self.warp, pc: self.pc, lane, at, bytes: self.bytes }
+    }
+}
+
 /// The record of a write: time, instruction, lane, whether atomic, warp.
 fn write_record(time: u32, access: &LaneAccess) -> u64 {
     u64::from(time) << 32
@@ -247,16 +270,10 @@ impl Shadow {
         bad == 0
     }
 
-    /// Checks a load by the lanes of `m`, all in bounds, and records it. `ranges`: the bytes that they read.
+    /// Checks a load and records it.
     #[inline(always)]
-    pub(crate) fn load(
-        &mut self,
-        (warp, pc): (u32, u32),
-        at: &Reg64,
-        m: u32,
-        bytes: u32,
-        ranges: &[(u32, u32)],
-    ) -> Step {
+    pub(crate) fn load(&mut self, access: &WarpAccess) -> Step {
+        let &WarpAccess { warp, pc, m, at, bytes, ranges } = access;
         self.load += 1;
         let load = &mut self.loads[self.load as usize % LOADS];
         (load.number, load.warp, load.mask, load.bytes) = (self.load, warp, m, bytes);
@@ -269,38 +286,27 @@ impl Shadow {
         }
         if !fine {
             // Something is wrong, or too involved for the fast path.
-            for lane in each(m) {
-                self.read(&LaneAccess { warp, pc, lane, at: at[lane as usize] as u32, bytes })?;
+            for l in each(m) {
+                self.read(&access.of(l))?;
             }
         }
         Ok(())
     }
 
-    /// Checks a store by the lanes of `m`, all in bounds, and records it. `ranges`: the bytes that they write;
-    /// `overlap`: two of them write to one place.
+    /// Checks a store and records it; `overlap`: two lanes write to one place.
     #[inline(always)]
-    pub(crate) fn store(
-        &mut self,
-        (warp, pc): (u32, u32),
-        at: &Reg64,
-        m: u32,
-        bytes: u32,
-        ranges: &[(u32, u32)],
-        overlap: bool,
-    ) -> Step {
-        let of = |lane: u32| LaneAccess { warp, pc, lane, at: at[lane as usize] as u32, bytes };
+    pub(crate) fn store(&mut self, access: &WarpAccess, overlap: bool) -> Step {
+        let &WarpAccess { warp, m, ranges, .. } = access;
         if !ranges.iter().all(|&(at, bytes)| self.may_write_range(warp, at, bytes)) {
             for l in each(m) {
-                self.may_write(&of(l), false)?;
+                self.may_write(&access.of(l), false)?;
             }
         }
         let time = self.clocks.step[warp as usize];
         for l in each(m) {
-            let access = of(l);
-            let record =
-                write_record(time, &LaneAccess { lane: if overlap { SEVERAL } else { l }, ..access });
-            let range = self.granules(access.at, bytes);
-            self.writes[range].fill(record);
+            let lane = LaneAccess { lane: if overlap { SEVERAL } else { l }, ..access.of(l) };
+            let range = self.granules(lane.at, lane.bytes);
+            self.writes[range].fill(write_record(time, &lane));
         }
         Ok(())
     }

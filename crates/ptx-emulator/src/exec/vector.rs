@@ -221,8 +221,11 @@ fn ff(v: u32) -> f32 {
     f32::from_bits(v)
 }
 
+/// Runs the lanes of `mask` from the instruction `at` on, until they part, wait or end, or reach `stop`, where
+/// another group waits; `alone`: there is no other. `at` is the instruction of a fault.
+// In one piece, and inlined: the compiler keeps the register files in machine registers over the whole loop, and
+// makes vector code of each arm. Arms in functions of their own, or `set` in another file, run twice as slow.
 #[inline(always)]
-#[allow(clippy::too_many_lines)]
 fn run_group<const COUNT: bool>(
     launch: &LaunchContext,
     warp: &mut Warp,

@@ -4,7 +4,7 @@
 
 use super::lanes::{addresses, conflict, get, inside, put, put_words, split};
 use crate::ErrorKind;
-use crate::check::LaneAccess;
+use crate::check::{LaneAccess, WarpAccess};
 use crate::exec::issue::Issue;
 use crate::exec::matrix::distribute;
 use crate::fault::{Fault, Step};
@@ -92,7 +92,7 @@ pub(crate) fn load_shared(i: &mut Issue, op: &MemOp, addr: &Reg64) -> Step {
     check(shared, addr, m, bytes, "reads")?;
     let mut list = [(0, 0); 32];
     let n = ranges(addr, m, bytes, &mut list);
-    shared.shadow.load((warp.index, pc), addr, m, bytes, &list[..n])?;
+    shared.shadow.load(&WarpAccess { warp: warp.index, pc, m, at: addr, bytes, ranges: &list[..n] })?;
     if op.size == 4 && op.width == 32 {
         // Lanes that are off read what the first one reads, and drop it.
         let first = addr[m.trailing_zeros() as usize];
@@ -147,7 +147,8 @@ pub(crate) fn store_shared(i: &mut Issue, op: &MemOp, addr: &Reg64) -> Step {
     }
     let mut list = [(0, 0); 32];
     let n = ranges(addr, m, bytes, &mut list);
-    shared.shadow.store((warp.index, pc), addr, m, bytes, &list[..n], overlap)?;
+    let access = WarpAccess { warp: warp.index, pc, m, at: addr, bytes, ranges: &list[..n] };
+    shared.shadow.store(&access, overlap)?;
     if op.size == 4 && op.width == 32 {
         for k in 0..op.count {
             let row = &warp.r32[op.regs[k as usize] as usize];
@@ -183,7 +184,8 @@ pub(crate) fn load_matrix<const COUNT: bool>(i: &mut Issue, op: &MemOp, transpos
     check(shared, &addr, m, 16, "reads")?;
     let mut list = [(0, 0); 32];
     let n = ranges(&addr, m, 16, &mut list);
-    shared.shadow.load((i.warp.index, i.pc), &addr, m, 16, &list[..n])?;
+    let (warp, pc, ranges) = (i.warp.index, i.pc, &list[..n]);
+    shared.shadow.load(&WarpAccess { warp, pc, m, at: &addr, bytes: 16, ranges })?;
     let mut rows = [[[0u16; 8]; 8]; 4];
     for l in 0..8 * op.count as usize {
         let bytes = &shared.bytes[addr[l] as usize..addr[l] as usize + 16];
