@@ -66,13 +66,11 @@
 //!
 //! Arithmetic is that of the PTX ISA to the last bit where the ISA fixes it: IEEE-754 operations, fused multiply-add,
 //! directed rounding, `.ftz`, `.sat`. Functions that the ISA only bounds (`ex2.approx`, `sin.approx` and the like) are
-//! computed in f64 and rounded, so a GPU may differ in the last bits. Matrix multiply-adds sum along k in order, each step fused; a GPU's order is
-//! not documented. An instruction that is not known is an error of [`Module::kernel`], never a wrong result.
+//! computed in f64 and rounded, so a GPU may differ in the last bits. Matrix multiply-adds sum along k in order, each
+//! step fused; the order of a GPU is not documented. The table at the end lists the instructions; any other is an error
+//! of [`Module::kernel`], never a wrong result. Parameters of a kernel are pointers, 32-bit integers and 32-bit floats.
 //!
-//! Not run: textures and surfaces, clusters and distributed shared memory, `wgmma` and TMA, dynamic parallelism,
-//! calls through pointers, and kernel parameters other than pointers, 32-bit integers and 32-bit floats.
-//!
-//! # How is counted
+//! # How counters are defined
 //!
 //! [`Counters`] are exact, the same on every host and in every order of the blocks, and no time: nothing models caches,
 //! occupancy or latency. An instruction counts once for each warp that issues it, and for each of its lanes that takes
@@ -86,6 +84,8 @@
 //! a lane computes. `schedule` schedules the warps of a block and the blocks of a launch, `exec` runs a warp, its
 //! `exec::memory` the loads and stores. `memory` holds what they access, `check` finds races, `counters` says
 //! what was executed and moved, `launch` is what the blocks of a launch share, and `report` puts a fault into words.
+//!
+#![doc = include_str!("../INSTRUCTIONS.md")]
 
 mod check;
 mod counters;
@@ -94,6 +94,7 @@ mod emulator;
 mod error;
 mod exec;
 mod fault;
+mod instructions;
 mod isa;
 mod lanes;
 mod launch;
@@ -110,6 +111,7 @@ mod warp;
 pub use counters::{Counters, Instruction, LaunchCounters, Line};
 pub use emulator::Emulator;
 pub use error::{Error, ErrorKind, Result};
+pub use instructions::instruction_table;
 pub use isa::Class;
 pub use launch::{Arg, Buffer, Launch};
 pub use memory::{Element, Memory};

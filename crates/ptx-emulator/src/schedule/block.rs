@@ -88,7 +88,7 @@ impl Worker {
         let at = launch.block_at(block);
         let threads = launch.threads();
         let code = launch.code;
-        self.shared.start(launch.shared_bytes, code.granule, self.warps.len() as u32);
+        self.shared.start(launch.shared_bytes, code.shared_granule, self.warps.len() as u32);
         for warp in &mut self.warps {
             for (k, init) in code.init32.iter().enumerate() {
                 if let Init::Ctaid(axis) = init {
