@@ -59,6 +59,9 @@
 //! | loops without end | yes | by the number of instructions, [`Options::max_instructions`] |
 //! | races between blocks on global memory | with [`Options::check_races`] | blocks run one after the other, on one thread of the host; the threads of a block count as one; fences order nothing, only acquire and release of one place do |
 //!
+//! Not found: an overrun from one shared array into the next of the same block, races on *global* memory between the
+//! threads of one block, and what a partial `bar.warp.sync` leaves unordered (it counts as one of the whole warp).
+//!
 //! Races are found by vector clocks, not by luck: an access is at fault as soon as no barrier orders it after the other
 //! one, whatever order they ran in.
 //!

@@ -55,7 +55,7 @@ impl LaunchContext<'_> {
                 continue;
             }
             let (class, flops) = code.classes[pc];
-            counters.finish(class, flops);
+            counters.finish(class, flops, code.insts[pc].op);
             let loc = code.locs[pc];
             instructions.push(Instruction {
                 text: code.text[pc].clone(),

@@ -2,7 +2,7 @@
 
 pub(crate) mod tally;
 
-use crate::isa::Class;
+use crate::isa::{Class, Op};
 
 /// Counts of one instruction, one source line or one launch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct Counters {
     pub bank_conflicts: u64,
     /// Branches at which the lanes of a warp parted.
     pub divergent_branches: u64,
+    /// Shuffles, by warp.
+    pub shuffles: u64,
     /// Block barriers, by warp.
     pub barriers: u64,
     /// Matrix multiply-add instructions, by warp.
@@ -49,6 +51,7 @@ impl std::ops::AddAssign for Counters {
         self.wavefronts += o.wavefronts;
         self.bank_conflicts += o.bank_conflicts;
         self.divergent_branches += o.divergent_branches;
+        self.shuffles += o.shuffles;
         self.barriers += o.barriers;
         self.matrix_instructions += o.matrix_instructions;
     }
@@ -130,9 +133,12 @@ impl LaunchCounters {
 }
 
 impl Counters {
-    /// Fills in what follows from the class of an instruction.
-    pub(crate) fn finish(&mut self, class: Class, flops: u32) {
+    /// Fills in what follows from the class of an instruction and from what it is.
+    pub(crate) fn finish(&mut self, class: Class, flops: u32, op: Op) {
         self.flops += self.thread_instructions * u64::from(flops);
+        if op == Op::Shfl {
+            self.shuffles = self.warp_instructions;
+        }
         match class {
             Class::Barrier => self.barriers = self.warp_instructions,
             Class::Matrix => self.matrix_instructions = self.warp_instructions,

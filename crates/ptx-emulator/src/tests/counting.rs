@@ -174,3 +174,15 @@ fn counts_are_exact() {
     case.options.threads = 2;
     assert_eq!(case.run_counted().expect("it is correct").1, once);
 }
+
+#[test]
+fn shuffles_apart_from_other_warp_instructions() {
+    // Two warps, a shuffle in a loop of three, and a vote that is none.
+    let body = "mov.u32 %r3, 0;\n$L_loop:\nshfl.sync.bfly.b32 %r9, %r2, 1, 31, -1;\nadd.s32 %r3, %r3, 1;\n\
+                setp.lt.s32 %p1, %r3, 3;\n@%p1 bra $L_loop;\nvote.sync.ballot.b32 %r9, %p1, -1;";
+    let mut case = Case::new(body).block(64);
+    case.options.count = true;
+    let counters = case.run_counted().expect("it is correct").1;
+    assert_eq!(counters.total().shuffles, 2 * 3);
+    assert_eq!(counters.of_class(Class::Warp).warp_instructions, 2 * 3 + 2);
+}
