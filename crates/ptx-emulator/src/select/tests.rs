@@ -254,8 +254,9 @@ fn known(name: &str) -> (u32, u64) {
                         hash = mix(hash, u64::from(byte));
                     }
                     forms += 1;
-                    // PTX has no product of 64 bits times 64.
-                    if !of_host && !(words == ["wide"] && alu.dst.bytes() == 8 && alu.src[0].bytes() == 8) {
+                    // PTX has no `.wide` product of 64 bits times 64.
+                    let too_wide = words == ["wide"] && alu.src[0].bytes() == 8;
+                    if !of_host && !too_wide {
                         let of_lane = seen.entry((alu.lane as usize, about));
                         hash = mix(hash, *of_lane.or_insert_with(|| results(name, &alu)));
                     }
