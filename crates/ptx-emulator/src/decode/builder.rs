@@ -58,7 +58,7 @@ pub(crate) struct Builder<'a> {
     mapping: Option<Mapping>,
     shared_symbols: HashMap<String, u32>,
     shared_top: u32,
-    pub(super) local_top: u32,
+    local_top: u32,
     pub(super) accesses: Accesses,
     /// What the instruction being decoded reads and writes.
     now_uses: Vec<usize>,
@@ -82,7 +82,7 @@ pub(crate) struct Builder<'a> {
 /// The name a variable of a function has in the source: `tile` of `_ZZ4meanE4tile`.
 fn plain_name(mangled: &str) -> &str {
     let Some(rest) = mangled.strip_prefix("_ZZ") else { return mangled };
-    // The name comes last, after its length, at times followed by a number.
+    // The name comes last, after its length, at times with a number after it.
     let whole = rest.rsplit_once('_').filter(|(_, n)| n.parse::<u32>().is_ok()).map_or(rest, |(r, _)| r);
     (1..whole.len())
         .filter(|&n| whole.is_char_boundary(whole.len() - n))
@@ -213,7 +213,7 @@ impl<'a> Builder<'a> {
         self.declare(&v.name, meaning);
     }
 
-    /// Address of a shared variable; one variable has one address, however often it is named.
+    /// Address of a shared variable; one variable has one address, however often it is declared.
     fn shared(&mut self, v: &Variable) -> u32 {
         if v.is_extern {
             // A number no constant has, until the first pass has found where static memory ends.
