@@ -335,7 +335,7 @@ fn the_choice_of_norms() {
     let [pad_fused, fused, composed, elementary] =
         ["pad-fused", "fused", "composed", "elementary"].map(launches);
     assert!(pad_fused < fused && fused < composed && composed < elementary);
-    let names = "elementary, composed, fused, vectorised, pad-fused, cooperative";
+    let names = ugatit::tape::NormVariant::names(|_| true);
     ugatit("plan --norm batch", &NO_PATHS).expect(2, &[&format!("unknown norm 'batch'; norms are {names}")]);
     assert!(launches("cooperative") > 0);
     Place::new().train("--norm cooperative").expect(2, &["the cooperative norm does not train"]);

@@ -79,7 +79,7 @@ pub(super) fn forward(mut to: NormLowering, io: &ForwardBuffers, out: BufferRef)
     let [partial, planes, slices, counters] = split.scratch(&mut to, 4, 3)?;
     let [rho, gamma, beta] = Params::args(io.params);
     let Numbers { hw, c, n, images_per_affine, unbiased, act } = to.numbers;
-    let args = args::AdalinResidentForward {
+    let args = args::AdalinCooperativeForward {
         out: Out(out),
         x: In(io.inp),
         residual: io.residual.map(In),
@@ -103,7 +103,7 @@ pub(super) fn forward(mut to: NormLowering, io: &ForwardBuffers, out: BufferRef)
         act,
         eps: EPS,
     };
-    split.launch(&mut to, "adalin_resident_forward", args, 7 * s.len())?;
+    split.launch(&mut to, "adalin_cooperative_forward", args, 7 * s.len())?;
     Ok(lines)
 }
 
@@ -115,7 +115,7 @@ pub(super) fn backward(mut to: NormLowering, io: &BackwardBuffers, lines: Buffer
     let [partial, planes, slices, counters] = split.scratch(&mut to, 3, 2)?;
     let [rho, gamma, _] = Params::args(io.params);
     let Numbers { hw, c, n, images_per_affine, unbiased, act } = to.numbers;
-    let args = args::AdalinResidentBackward {
+    let args = args::AdalinCooperativeBackward {
         dx: io.dinp,
         totals: Out(totals),
         dout: In(io.dout),
@@ -138,7 +138,7 @@ pub(super) fn backward(mut to: NormLowering, io: &BackwardBuffers, lines: Buffer
         unbiased,
         act,
     };
-    split.launch(&mut to, "adalin_resident_backward", args, 9 * s.len())?;
+    split.launch(&mut to, "adalin_cooperative_backward", args, 9 * s.len())?;
     if io.params.is_some() {
         vectorised::parameters_backward(&mut to, io, totals)?;
     }

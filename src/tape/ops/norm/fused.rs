@@ -16,13 +16,34 @@ fn chunks(to: &NormLowering) -> Chunks {
     to.images(to.block.1 * PIXELS)
 }
 
+/// What every pass takes that makes or needs normalised values.
+#[derive(Clone, Copy)]
+struct Normalised {
+    stats: In,
+    layer_stats: Option<In>,
+    params: [Option<In>; 3],
+    numbers: Numbers,
+    rows: i32,
+}
+
+/// The arguments of such a pass: those of its own, and what all take.
+macro_rules! args_of {
+    ($signature:ident, $normalised:expr, { $($own:ident: $value:expr),+ $(,)? }) => {{
+        let Normalised { stats, layer_stats, params: [rho, gamma, beta], numbers, rows } = $normalised;
+        let Numbers { hw, c, n, images_per_affine, act, .. } = numbers;
+        args::$signature {
+            $($own: $value,)+
+            stats, layer_stats, rho, gamma, beta, hw, c, n, images_per_affine, act, rows,
+        }
+    }};
+}
+
 /// Statistics of chunks, their join, the result: three launches.
 pub(super) fn forward(to: NormLowering, io: &ForwardBuffers, out: BufferRef) -> Result<()> {
     let mut to = to.scalar();
-    let (s, chunks) = (to.s, chunks(&to));
-    let Numbers { hw, c, n, images_per_affine, unbiased, act } = to.numbers;
+    let (s, chunks, x) = (to.s, chunks(&to), In(io.inp));
+    let Numbers { hw, c, unbiased, .. } = to.numbers;
     let rows = chunks.rows();
-    let x = In(io.inp);
     let partial = to.floats("statistics", chunks.count() * s.c * 2);
     let args = args::AdalinStatistics { partial: Out(partial), x, hw, c, rows };
     to.pass("statistics", "adalin_statistics", chunks, args, 3 * s.len())?;
@@ -41,23 +62,15 @@ pub(super) fn forward(to: NormLowering, io: &ForwardBuffers, out: BufferRef) -> 
     let flops = s.images() * (s.c * (10 * chunks.a_group() + 12) + layer);
     to.block_an_image("finish", entry::ADALIN_FINISH_F32, args, flops)?;
 
-    let [rho, gamma, beta] = Params::args(io.params);
-    let args = args::AdalinForwardFused {
-        out: Out(out),
-        residual: io.residual.map(In),
-        x,
+    let normalised = Normalised {
         stats: In(io.stats),
         layer_stats: io.layer_stats.map(In),
-        rho,
-        gamma,
-        beta,
-        hw,
-        c,
-        n,
-        images_per_affine,
-        act,
+        params: Params::args(io.params),
+        numbers: to.numbers,
         rows,
     };
+    let residual = io.residual.map(In);
+    let args = args_of!(AdalinForwardFused, normalised, { out: Out(out), x: x, residual: residual });
     to.pass("apply", "adalin_forward", chunks, args, 6 * s.len())
 }
 
@@ -65,31 +78,21 @@ pub(super) fn forward(to: NormLowering, io: &ForwardBuffers, out: BufferRef) -> 
 pub(super) fn backward(to: NormLowering, io: &BackwardBuffers) -> Result<()> {
     let mut to = to.scalar();
     let (s, chunks) = (to.s, chunks(&to));
-    let Numbers { hw, c, n, images_per_affine, unbiased, act } = to.numbers;
-    let rows = chunks.rows();
     let partial = to.floats("sums", chunks.count() * s.c * 2);
     let coefficients = to.floats("coefficients", s.images() * s.c * 3);
     let (dout, x) = (In(io.dout), In(io.inp));
-    let (stats, layer_stats) = (In(io.stats), io.layer_stats.map(In));
-    let [rho, gamma, beta] = Params::args(io.params);
-    let args = args::AdalinBackwardReduceFused {
-        partial: Out(partial),
-        dout,
-        x,
-        stats,
-        layer_stats,
-        rho,
-        gamma,
-        beta,
-        hw,
-        c,
-        n,
-        images_per_affine,
-        act,
-        rows,
+    let normalised = Normalised {
+        stats: In(io.stats),
+        layer_stats: io.layer_stats.map(In),
+        params: Params::args(io.params),
+        numbers: to.numbers,
+        rows: chunks.rows(),
     };
+    let args = args_of!(AdalinBackwardReduceFused, normalised, { partial: Out(partial), dout: dout, x: x });
     to.pass("sums", "adalin_backward_reduce", chunks, args, 4 * s.len())?;
 
+    let Normalised { stats, layer_stats, params: [rho, gamma, _], numbers, rows } = normalised;
+    let Numbers { hw, c, n, images_per_affine, unbiased, .. } = numbers;
     let args = args::AdalinBackwardCoefficients {
         coefficients: Out(coefficients),
         dgamma: io.dparams.map(|d| d.gamma),
@@ -112,22 +115,11 @@ pub(super) fn backward(to: NormLowering, io: &BackwardBuffers) -> Result<()> {
     let kernel = entry::ADALIN_BACKWARD_COEFFICIENTS_F32;
     to.blocks("coefficients", kernel, [s.d as u32, 1, 1], args, flops)?;
 
-    let args = args::AdalinBackwardFused {
-        dx: io.dinp,
-        dout,
-        x,
-        coefficients: In(coefficients),
-        stats,
-        layer_stats,
-        rho,
-        gamma,
-        beta,
-        hw,
-        c,
-        n,
-        images_per_affine,
-        act,
-        rows,
-    };
+    let coefficients = In(coefficients);
+    let args = args_of!(
+        AdalinBackwardFused,
+        normalised,
+        { dx: io.dinp, dout: dout, x: x, coefficients: coefficients }
+    );
     to.pass("apply", "adalin_backward", chunks, args, 5 * s.len())
 }

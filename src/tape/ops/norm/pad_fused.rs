@@ -20,7 +20,7 @@ pub(super) fn forward(mut to: NormLowering, io: &ForwardBuffers) -> Result<Buffe
     let lines = vectorised::lines(&mut to, io)?;
     let (s, chunks) = (to.s, to.apply());
     let Numbers { c, act, .. } = to.numbers;
-    let args = args::AdalinNetwork {
+    let args = args::AdalinPadFused {
         padded: Out(padded),
         out: plain.map(Out),
         x: In(io.inp),
@@ -34,6 +34,6 @@ pub(super) fn forward(mut to: NormLowering, io: &ForwardBuffers) -> Result<Buffe
         up: int(up),
         rows: chunks.rows(),
     };
-    to.pass("apply and pad", "adalin_network", chunks, args, 4 * s.len())?;
+    to.pass("apply and pad", "adalin_pad_fused", chunks, args, 4 * s.len())?;
     Ok(lines)
 }
