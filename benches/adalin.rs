@@ -4,8 +4,10 @@
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use ugatit::bench::adalin::case::{Case, Inputs, Kind, Part};
+use ugatit::bench::adalin::build::Part;
+use ugatit::bench::adalin::case::{Case, Kind};
 use ugatit::bench::adalin::graph_time;
+use ugatit::bench::adalin::tensors::Inputs;
 use ugatit::device::DeviceKind;
 use ugatit::device::executable::Executable;
 use ugatit::device::select::{self, Choice};
@@ -27,7 +29,7 @@ fn norms(c: &mut Criterion) {
                 .as_ref()
                 .is_some_and(|gpu| gpu.lock().check_launches(&built.program(Part::Both, 1, 1)).is_err())
             {
-                continue; // a GPU with too few multiprocessors for the resident variant
+                continue; // a GPU with too few multiprocessors for the cooperative variant
             }
             group.bench_function(format!("{variant} {name}"), |b| match &gpu {
                 Some(gpu) => b.iter_custom(|passes| {

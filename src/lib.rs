@@ -12,6 +12,7 @@ pub mod format;
 pub mod kernels;
 pub mod nn;
 pub mod report;
+pub mod stats;
 pub mod study;
 pub mod tape;
 pub mod tensor;

@@ -23,6 +23,16 @@ impl DType {
             DType::F16 | DType::Bf16 => 2,
         }
     }
+
+    /// Its name, in options, records and kernels.
+    pub fn name(self) -> &'static str {
+        match self {
+            DType::F32 => "f32",
+            DType::F16 => "f16",
+            DType::Bf16 => "bf16",
+            DType::I32 => "i32",
+        }
+    }
 }
 
 /// Extents of a device tensor: `[D, N, H, W, C]`, channels fastest.

@@ -4,7 +4,7 @@
 //   out = (rho * a_I + (1 - rho) * a_L) * gamma + beta
 //
 // Forward 18 launches: mean, var, sub, add, sqrt, div, twice; mul, rsub, mul, add, mul, add. Backward 47, in the order
-// and number in which reverse-mode differentiation of those lines issues them (src/tape/norm.rs lists them).
+// and number in which reverse-mode differentiation of those lines issues them (src/tape/ops/norm/elementary.rs lists them).
 // Moves: forward 23 passes over an x-sized tensor, backward 76 (reads and writes together).
 // Bound by: memory bandwidth, on traffic that fusing removes; at one image by the launches.
 //

@@ -1,4 +1,4 @@
-// Variant 5: what the network needs behind a norm, in the norm's own pass: activation, residual, and the reflect-padded,
+// Variant 5: what the network needs after a norm, in the norm's own pass: activation, residual, and the reflect-padded,
 // optionally up-sampled tensor that the next convolution reads.
 //
 // What changed from variant 4: the apply pass writes every value to all the places of the padded tensor that show it
@@ -51,16 +51,16 @@ __device__ __forceinline__ void forward(T *__restrict__ padded, T *__restrict__ 
     }
 }
 
-#define ADALIN_NETWORK(V, T, NAME)                                                                                     \
+#define ADALIN_PAD_FUSED(V, T, NAME)                                                                                   \
     extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                           \
-        adalin_network_##NAME(T *padded, OPTIONAL T *out, const T *x, const float *lines, OPTIONAL const T *residual,  \
-                              int H, int W, int C, int act, int P, int UP, int rows) {                                 \
+        adalin_pad_fused_##NAME(T *padded, OPTIONAL T *out, const T *x, const float *lines,                            \
+                                OPTIONAL const T *residual, int H, int W, int C, int act, int P, int UP, int rows) {   \
         forward<V>(padded, out, x, lines, residual, H, W, C, act, P, UP, rows);                                        \
     }
 
-ADALIN_NETWORK(1, float, x1_f32)
-ADALIN_NETWORK(4, float, x4_f32)
-ADALIN_NETWORK(1, f16, x1_f16)
-ADALIN_NETWORK(8, f16, x8_f16)
-ADALIN_NETWORK(1, bf16, x1_bf16)
-ADALIN_NETWORK(8, bf16, x8_bf16)
+ADALIN_PAD_FUSED(1, float, x1_f32)
+ADALIN_PAD_FUSED(4, float, x4_f32)
+ADALIN_PAD_FUSED(1, f16, x1_f16)
+ADALIN_PAD_FUSED(8, f16, x8_f16)
+ADALIN_PAD_FUSED(1, bf16, x1_bf16)
+ADALIN_PAD_FUSED(8, bf16, x8_bf16)

@@ -489,8 +489,8 @@ __device__ __forceinline__ void backward(T *dx, float *totals, const T *dout, co
     }
 }
 
-#define ADALIN_RESIDENT(V, T, NAME)                                                                                    \
-    extern "C" __global__ void __launch_bounds__(THREADS, 1) adalin_resident_forward_##NAME(                           \
+#define ADALIN_COOPERATIVE(V, T, NAME)                                                                                 \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1) adalin_cooperative_forward_##NAME(                        \
         T *out, const T *x, OPTIONAL const T *residual, float *stats, OPTIONAL float *layer_stats, float *lines,       \
         SCRATCH float *partial, SCRATCH float *planes, SCRATCH float *slices, SCRATCH unsigned *counters,              \
         OPTIONAL const float *rho, OPTIONAL const float *gamma, OPTIONAL const float *beta, int images, int HW,        \
@@ -498,7 +498,7 @@ __device__ __forceinline__ void backward(T *dx, float *totals, const T *dout, co
         forward<V>(out, x, residual, stats, layer_stats, lines, partial, planes, slices, counters, rho, gamma, beta,   \
                    images, HW, C, N, images_per_affine, rows, unbiased, act, eps);                                     \
     }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(THREADS, 1) adalin_resident_backward_##NAME(                          \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1) adalin_cooperative_backward_##NAME(                       \
         ADDS_IF(accumulate) T *dx, float *totals, const T *dout, const T *x, const float *stats,                       \
         OPTIONAL const float *layer_stats, const float *lines, SCRATCH float *partial, SCRATCH float *planes,          \
         SCRATCH float *slices, SCRATCH unsigned *counters, OPTIONAL const float *rho, OPTIONAL const float *gamma,     \
@@ -507,9 +507,9 @@ __device__ __forceinline__ void backward(T *dx, float *totals, const T *dout, co
                     images, HW, C, N, images_per_affine, rows, unbiased, act, accumulate);                             \
     }
 
-ADALIN_RESIDENT(1, float, x1_f32)
-ADALIN_RESIDENT(4, float, x4_f32)
-ADALIN_RESIDENT(1, f16, x1_f16)
-ADALIN_RESIDENT(8, f16, x8_f16)
-ADALIN_RESIDENT(1, bf16, x1_bf16)
-ADALIN_RESIDENT(8, bf16, x8_bf16)
+ADALIN_COOPERATIVE(1, float, x1_f32)
+ADALIN_COOPERATIVE(4, float, x4_f32)
+ADALIN_COOPERATIVE(1, f16, x1_f16)
+ADALIN_COOPERATIVE(8, f16, x8_f16)
+ADALIN_COOPERATIVE(1, bf16, x1_bf16)
+ADALIN_COOPERATIVE(8, bf16, x8_bf16)

@@ -3,7 +3,7 @@
 use clap::Args;
 use ugatit::device::select::Choice;
 use ugatit::nn::Config;
-use ugatit::tape::Norms;
+use ugatit::tape::NormVariant;
 use ugatit::{Error, Result};
 
 /// What shapes the networks and their batches.
@@ -35,11 +35,13 @@ pub(super) struct NetworkArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(super) batch_size: usize,
 
-    /// How norms are computed: fused, or unfused for comparison, as composed or elementary kernels
-    ///
-    /// All compute the same, up to rounding; the unfused ones make more launches and move more memory.
-    #[arg(long, value_name = "NORM", default_value_t = Norms::default(), value_parser = parse_norm)]
-    pub(super) norm: Norms,
+    #[arg(long, value_name = "NORM", default_value_t, value_parser = parse_norm, help = norm_help(NormVariant::trains))]
+    pub(super) norm: NormVariant,
+}
+
+/// What `--norm` chooses, from some of the variants.
+pub(super) fn norm_help(of: impl Fn(NormVariant) -> bool) -> String {
+    format!("Kernels of the norms, which compute the same up to rounding: {}", NormVariant::names(of))
 }
 
 impl NetworkArgs {
@@ -97,6 +99,6 @@ fn parse_device(text: &str) -> Result<Choice, String> {
     text.parse().map_err(|e| told(&e))
 }
 
-fn parse_norm(text: &str) -> Result<Norms, String> {
+fn parse_norm(text: &str) -> Result<NormVariant, String> {
     text.parse().map_err(|e| told(&e))
 }

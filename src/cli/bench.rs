@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use ugatit::bench::adalin::case::{Kind, dtype_name};
+use ugatit::bench::adalin::case::Kind;
 use ugatit::bench::adalin::chart::Format;
 use ugatit::bench::adalin::{self, Options};
 use ugatit::device::select::Choice;
@@ -39,8 +39,7 @@ struct AdalinArgs {
     /// Element types: f32, f16, bf16
     #[arg(long, value_name = "TYPE", value_delimiter = ',', value_parser = parse_dtype)]
     dtype: Vec<DType>,
-    /// Variants: elementary, composed, fused, vectorised, network, resident
-    #[arg(long, value_name = "VARIANT", value_delimiter = ',')]
+    #[arg(long, value_name = "VARIANT", value_delimiter = ',', help = format!("Variants: {}", NormVariant::names(|_| true)))]
     variant: Vec<NormVariant>,
     /// Layers: adalin, iln, in
     #[arg(long, value_name = "KIND", value_delimiter = ',')]
@@ -90,7 +89,7 @@ fn parse_shape(text: &str) -> Result<Shape> {
 
 /// `f32`, `f16`, `bf16`.
 fn parse_dtype(text: &str) -> Result<DType> {
-    [DType::F32, DType::F16, DType::Bf16].into_iter().find(|&d| dtype_name(d) == text).ok_or_else(|| {
+    [DType::F32, DType::F16, DType::Bf16].into_iter().find(|d| d.name() == text).ok_or_else(|| {
         Error::new(format!("unknown element type '{text}'")).hint("element types are f32, f16, bf16")
     })
 }

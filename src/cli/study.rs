@@ -11,10 +11,10 @@ use ugatit::study::gpus::{self, Gpu};
 use ugatit::study::own::{self, Argument};
 use ugatit::study::run::{Step, training_step};
 use ugatit::study::{compile, pages, profile, sass, suggest, table};
-use ugatit::tape::Norms;
+use ugatit::tape::NormVariant;
 use ugatit::{Error, Result};
 
-use super::args::depth_note;
+use super::args::{depth_note, norm_help};
 use super::end::{End, say};
 use super::words;
 
@@ -55,9 +55,8 @@ struct StepArgs {
     /// Seed of weights and images
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// How norms are computed: fused, composed, elementary
-    #[arg(long, value_name = "NORM", default_value_t = Norms::default())]
-    norm: Norms,
+    #[arg(long, value_name = "NORM", default_value_t, help = norm_help(|_| true))]
+    norm: NormVariant,
 }
 
 impl StepArgs {
@@ -93,7 +92,7 @@ fn flags(step: &Step) -> String {
     if c.light {
         out += " --light";
     }
-    if step.norm != Norms::default() {
+    if step.norm != NormVariant::default() {
         out += &format!(" --norm {}", step.norm);
     }
     out

@@ -327,7 +327,7 @@ mod tests {
             ..Config::default()
         };
         let data = "data".into();
-        let norm = ugatit::tape::Norms::Composed;
+        let norm = ugatit::tape::NormVariant::Composed;
         let want =
             Settings { data, seed: 11, batch_size: 3, save_every: 7, sample_every: 6, keep: 0, norm, model };
         assert_eq!(settings, want);

@@ -18,6 +18,7 @@ use cudarc::driver::{CudaContext, CudaEvent, CudaGraph, CudaStream, DriverError,
 use super::{Allocation, Arg, Device, DeviceKind, Launch, MemoryInfo, Prepared, Program, Space};
 use crate::format;
 use crate::kernels::{Cubin, Kernel, Module};
+use crate::stats::median;
 use crate::{Error, Result};
 
 /// Set to `1`, it makes every run go launch by launch, waiting for each, so that an error names
@@ -795,13 +796,6 @@ fn describe(doing: impl fmt::Display, error: DriverError) -> Error {
     }
 }
 
-/// The middle of the samples.
-fn median(mut samples: Vec<f64>) -> f64 {
-    samples.sort_by(f64::total_cmp);
-    let middle = samples.len() / 2;
-    if samples.len() % 2 == 1 { samples[middle] } else { (samples[middle - 1] + samples[middle]) / 2.0 }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -811,12 +805,6 @@ mod tests {
         assert!(runs_on(80, 80) && runs_on(80, 86) && runs_on(80, 89));
         assert!(!runs_on(80, 90) && !runs_on(80, 75) && !runs_on(86, 80));
         assert!(runs_on(90, 90) && !runs_on(90, 100) && !runs_on(90, 89));
-    }
-
-    #[test]
-    fn median_of_even_and_odd() {
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
     }
 
     #[test]

@@ -6,14 +6,13 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::run::{Record, counting_emulator};
-use super::text;
 use crate::Result;
-use crate::bench::adalin::case::{Case, Inputs, Kind};
+use crate::bench::adalin::case::{Case, Kind};
+use crate::bench::adalin::tensors::Inputs;
 use crate::device::executable::Executable;
 use crate::device::{Program, Space};
-use crate::kernels;
 use crate::tape::{
-    Activation, ConvVariant, LowerOptions, NormVariant, Seed, StateLayout, StateView, Tape, plan_with,
+    About, Activation, ConvVariant, LowerOptions, NormVariant, Seed, StateLayout, StateView, Tape, plan_with,
 };
 use crate::tensor::{DType, Shape};
 
@@ -35,7 +34,7 @@ pub struct Ladder {
 pub struct Variant {
     /// For people: the file's name.
     pub name: String,
-    /// What its header says first.
+    /// What it is.
     pub lesson: String,
     /// Bytes the whole operation must move at least.
     pub least_bytes: u64,
@@ -48,7 +47,7 @@ pub struct Variant {
 /// # Errors
 /// When a kernel is faulty.
 pub fn all() -> Result<Vec<Ladder>> {
-    Ok(vec![adalin(DType::F32, 64)?, convolution(64, 64, &[ConvVariant::Direct, ConvVariant::ImplicitGemm])?])
+    Ok(vec![adalin(DType::F32, 64)?, convolution(64, 64, &ConvVariant::ALL)?])
 }
 
 /// The same for element types and channel numbers that neither the ladders nor a training step have: runs
@@ -77,17 +76,16 @@ pub fn adalin(dtype: DType, c: usize) -> Result<Ladder> {
     let mut variants = Vec::new();
     for (i, variant) in NormVariant::ALL.into_iter().enumerate() {
         let mut case = Case::new(Kind::AdaLin, variant, dtype, shape);
-        if variant == NormVariant::Network {
+        if variant.fuses_padding() {
             case.padded = Some((1, 1));
         }
         let built = case.build()?;
         let inputs = Inputs::random(&case, 0.0, 1.0, 1);
         let executable = built.load(&counting_emulator(), &inputs)?;
         executable.run()?;
-        let file = format!("adalin/{}_{}.cu", i + 1, variant.name());
         variants.push(Variant {
             name: format!("{} {}", i + 1, variant.name()),
-            lesson: lesson(&file),
+            lesson: lesson(&variant.about()),
             least_bytes: case.least_forward() + case.least_backward(),
             record: Record::of(&executable)?,
         });
@@ -95,10 +93,7 @@ pub fn adalin(dtype: DType, c: usize) -> Result<Ladder> {
     Ok(Ladder {
         name: "AdaLIN".into(),
         what: "forward and backward; variant 5 also writes its output padded, as the network needs it".into(),
-        case: format!(
-            "2 images of 32 x 32 pixels, {c} channels, {}",
-            crate::bench::adalin::case::dtype_name(dtype)
-        ),
+        case: format!("2 images of 32 x 32 pixels, {c} channels, {}", dtype.name()),
         variants,
     })
 }
@@ -111,14 +106,7 @@ pub fn convolution(ci: usize, co: usize, wanted: &[ConvVariant]) -> Result<Ladde
     let (inp, weight, out) =
         (Shape::new(2, 1, 18, 18, ci), Shape::new(2, 3, 3, ci, co), Shape::new(2, 1, 16, 16, co));
     let mut variants = Vec::new();
-    for (i, (name, file, variant)) in [
-        ("direct", "conv/1_direct.cu", ConvVariant::Direct),
-        ("implicit GEMM", "conv/2_implicit_gemm.cu", ConvVariant::ImplicitGemm),
-    ]
-    .into_iter()
-    .enumerate()
-    .filter(|(_, (_, _, variant))| wanted.contains(variant))
-    {
+    for (i, variant) in ConvVariant::ALL.into_iter().enumerate().filter(|(_, v)| wanted.contains(v)) {
         let mut layout = StateLayout::default();
         let mut tape = Tape::new();
         let mut state = |name: &str, shape: Shape| {
@@ -130,13 +118,13 @@ pub fn convolution(ci: usize, co: usize, wanted: &[ConvVariant]) -> Result<Ladde
         let y = tape.conv("y", x, w, None, None, 1, Activation::None);
         tape.keep(y);
         tape.backward(&[Seed::Upstream(y, dout)], &[(x, dx), (w, dw)]);
-        let options = LowerOptions { conv: variant, ..LowerOptions::default() };
+        let options = LowerOptions { conv: Some(variant), ..LowerOptions::default() };
         let program = plan_with("convolution", &tape, &layout, options)?.program;
         let least = 4 * (3 * inp.len() + 3 * weight.len() + 3 * out.len()) as u64;
         let record = run_on_random(program)?;
         variants.push(Variant {
-            name: format!("{} {name}", i + 1),
-            lesson: lesson(file),
+            name: format!("{} {}", i + 1, variant.name()),
+            lesson: lesson(&variant.about()),
             least_bytes: least,
             record,
         });
@@ -161,25 +149,8 @@ fn run_on_random(program: Arc<Program>) -> Result<Record> {
     Record::of(&executable)
 }
 
-/// What a file's header says: its first sentence, what it moves, what bounds it.
-fn lesson(file: &str) -> String {
-    let source = kernels::modules().iter().find(|m| m.file == file).map_or("", |m| m.source);
-    let lines: Vec<&str> = source.lines().map_while(|l| l.strip_prefix("//")).map(str::trim).collect();
-    let first: Vec<&str> = lines.iter().take_while(|l| !l.is_empty()).copied().collect();
-    let mut out = text::first_sentence(&first.join("\n"));
-    // `Variant 3: …` and `Convolution, variant 2: …`
-    if let Some((head, rest)) = out.split_once(": ")
-        && head.to_lowercase().contains("variant")
-    {
-        out = rest.to_owned();
-    }
-    for field in ["Moves:", "Bound by:"] {
-        if let Some(at) = lines.iter().position(|l| l.starts_with(field)) {
-            let is_more = |l: &&&str| !l.is_empty() && !l.starts_with("Bound by:");
-            let more = lines[at + 1..].iter().take_while(is_more).copied();
-            let whole: Vec<&str> = std::iter::once(lines[at]).chain(more).collect();
-            out += &format!(". {}", text::first_sentence(&whole.join("\n")));
-        }
-    }
-    out + "."
+/// What a variant is, what it moves and what bounds it, in sentences.
+fn lesson(about: &About) -> String {
+    let About { what, moves, bound_by } = about;
+    format!("{what}. Moves: {moves}. Bound by: {bound_by}.")
 }

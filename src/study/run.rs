@@ -14,7 +14,7 @@ use crate::device::emulator::{Emulator, Options};
 use crate::device::executable::{DeviceHandle, Executable};
 use crate::device::select::{self, Choice};
 use crate::nn::Config;
-use crate::tape::Norms;
+use crate::tape::NormVariant;
 use crate::train::{Recording, Trainer};
 
 /// What to run.
@@ -26,8 +26,8 @@ pub struct Step {
     pub batch: usize,
     /// Of weights and images.
     pub seed: u64,
-    /// How norms are computed.
-    pub norm: Norms,
+    /// Which variant of the norms.
+    pub norm: NormVariant,
 }
 
 impl Step {
@@ -42,7 +42,11 @@ impl Step {
             c.n_dis,
             self.batch,
             if c.light { ", light" } else { "" },
-            if self.norm == Norms::Fused { String::new() } else { format!(", {} norms", self.norm) }
+            if self.norm == NormVariant::default() {
+                String::new()
+            } else {
+                format!(", {} norms", self.norm)
+            }
         )
     }
 }

@@ -9,7 +9,7 @@ use super::operation::Operations;
 use super::record::Tape;
 use super::rewrite::pad_fusion;
 use super::value::{StateLayout, Value, ValueInfo, Values};
-use super::variant::{LowerOptions, NormVariant};
+use super::variant::LowerOptions;
 use crate::device::{BUFFER_ALIGN, Buffer, Launch, Location, Program, Space};
 use crate::{Error, ErrorKind, Result};
 
@@ -38,7 +38,7 @@ pub fn plan(name: &str, tape: &Tape, layout: &StateLayout) -> Result<Planned> {
 pub fn plan_with(name: &str, tape: &Tape, layout: &StateLayout, options: LowerOptions) -> Result<Planned> {
     let mut ops = live(tape);
     check_extents(&tape.values, &ops)?;
-    if options.norm == NormVariant::Network {
+    if options.norm.fuses_padding() {
         pad_fusion::fuse(&tape.values, &mut ops);
     }
     let mut to = Lowering::new(&tape.values, layout, tape.preset.clone(), options);

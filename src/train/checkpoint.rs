@@ -21,7 +21,7 @@ use serde_json::json;
 use super::{Inference, Model, Slot, Trainer};
 use crate::error::io_reason;
 use crate::nn::Config;
-use crate::tape::Norms;
+use crate::tape::NormVariant;
 use crate::{Error, Result};
 
 /// Version of the file format, in its header.
@@ -52,8 +52,8 @@ pub struct Meta {
     pub batch_size: usize,
     /// [`crate::data::Dataset::fingerprint`] of the training images.
     pub images: u64,
-    /// How norms are computed. They all compute the same, but round differently.
-    pub norm: Norms,
+    /// Which variant of the norms. They all compute the same, but round differently.
+    pub norm: NormVariant,
 }
 
 /// A tensor of a file.
@@ -144,7 +144,7 @@ fn header(entries: &[Entry], meta: &Meta) -> Result<Vec<u8>> {
             "seed": meta.seed.to_string(),
             "batch_size": meta.batch_size.to_string(),
             "pictures": format!("{:016x}", meta.images),
-            "norm": meta.norm.to_string(),
+            "norm_variant": meta.norm.name(),
         }),
     );
     let mut at = 0;
@@ -427,6 +427,13 @@ fn read_meta(tensors: &Metadata) -> Result<Meta, String> {
         return Err(format!("its images have {} colour channels, and images are read as RGB", config.img_ch));
     }
     let images = get("pictures")?;
+    let norm = match (text.get("norm_variant"), text.get("norm")) {
+        (Some(norm), _) => norm.parse(),
+        // Version 0.1 had another key, and names that meant other kernels.
+        (None, Some(choice)) => NormVariant::of_version_0_1(choice),
+        // Before there was a choice the padding was fused.
+        (None, None) => Ok(NormVariant::PadFused),
+    };
     let batch_size = number("batch_size")?;
     Ok(Meta {
         config,
@@ -435,11 +442,7 @@ fn read_meta(tensors: &Metadata) -> Result<Meta, String> {
         batch_size: usize::try_from(batch_size).map_err(|_| format!("its batch size is {batch_size}"))?,
         images: u64::from_str_radix(images, 16)
             .map_err(|_| format!("its header has 'pictures' {images}, which is no number"))?,
-        // Without the choice all were fused.
-        norm: match text.get("norm") {
-            Some(norm) => norm.parse().map_err(|e: Error| format!("its header has an {}", e.message()))?,
-            None => Norms::default(),
-        },
+        norm: norm.map_err(|e: Error| format!("its header has an {}", e.message()))?,
     })
 }
 

@@ -23,7 +23,7 @@ use crate::error::io_reason;
 use crate::format;
 use crate::nn::Config;
 use crate::report::{Column, Half, LossTable, sample_grid, save_png, write_whole};
-use crate::tape::{LowerOptions, Norms, Planned, plan_with};
+use crate::tape::{LowerOptions, NormVariant, Planned, plan_with};
 use crate::{Error, Result};
 
 /// Images of the training and of the test folder on a sample grid, as in the reference.
@@ -45,9 +45,9 @@ pub struct Settings {
     pub sample_every: u64,
     /// Newest checkpoints to keep; 0 for all.
     pub keep: usize,
-    /// How norms are computed: fused, or as a baseline.
-    #[serde(default)]
-    pub norm: Norms,
+    /// Which variant of the norms.
+    #[serde(rename = "norm_variant", default)]
+    pub norm: NormVariant,
     /// Hyper-parameters.
     pub model: Config,
 }
@@ -213,7 +213,7 @@ impl Default for Settings {
             save_every: 10_000,
             sample_every: 1_000,
             keep: 3,
-            norm: Norms::default(),
+            norm: NormVariant::default(),
             model: Config::default(),
         }
     }
@@ -224,10 +224,21 @@ fn read_settings(path: &Path) -> Result<Option<Settings>> {
         Error::new(format!("cannot read {}: {why}", path.display())).hint("give another --out to begin anew")
     };
     match fs::read_to_string(path) {
-        Ok(text) => toml::from_str(&text).map(Some).map_err(|e| cannot(e.message().to_owned())),
+        Ok(text) => settings_of(&text).map(Some).map_err(cannot),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(cannot(io_reason(&e))),
     }
+}
+
+/// The settings that a run's `config.toml` holds; what is wrong with it otherwise.
+fn settings_of(text: &str) -> Result<Settings, String> {
+    let mut table: toml::Table = toml::from_str(text).map_err(|e| e.message().to_owned())?;
+    // Version 0.1 had another key, and names that meant other kernels.
+    if let Some(toml::Value::String(choice)) = table.remove("norm") {
+        let norm = NormVariant::of_version_0_1(&choice).map_err(|e| e.message().to_owned())?;
+        table.insert("norm_variant".into(), norm.name().into());
+    }
+    table.try_into().map_err(|e: toml::de::Error| e.message().to_owned())
 }
 
 fn write_settings(path: &Path, settings: &Settings) -> Result<()> {
@@ -276,7 +287,7 @@ impl TrainingPlan {
     ///
     /// # Errors
     /// When the configuration makes no network.
-    pub fn new(cfg: &Config, batch_size: usize, norm: Norms) -> Result<Self> {
+    pub fn new(cfg: &Config, batch_size: usize, norm: NormVariant) -> Result<Self> {
         cfg.check()?;
         let mut model = Model::for_training(cfg);
         let options = LowerOptions::from(norm);
@@ -375,6 +386,13 @@ impl Session {
         }
         if settings.batch_size == 0 {
             return Err(Error::new("--batch-size 0 trains nothing").hint("give at least 1"));
+        }
+        if !settings.norm.trains() {
+            return Err(Error::new(format!(
+                "the {} norm does not train: small GPUs refuse it",
+                settings.norm
+            ))
+            .hint(format!("train with {}", NormVariant::names(NormVariant::trains))));
         }
         let data = Dataset::open(&settings.data)?;
         data.notes().iter().for_each(|note| tell(Event::Warning(note.clone())));
@@ -655,25 +673,34 @@ mod tests {
         let settings = Settings {
             data: "a \"b\" c".into(),
             seed: i64::MAX as u64,
-            norm: Norms::Composed,
+            norm: NormVariant::Composed,
             model,
             ..Settings::default()
         };
         write_settings(&path, &settings).unwrap();
         assert_eq!(read_settings(&path), Ok(Some(settings)));
-        // A folder from before there was a choice of norms.
+        // Folders of version 0.1, and from before there was a choice of norms.
         let text = fs::read_to_string(&path).unwrap();
-        let older: Vec<&str> = text.lines().filter(|l| !l.starts_with("norm")).collect();
-        assert_eq!(older.len() + 1, text.lines().count());
-        fs::write(&path, older.join("\n")).unwrap();
-        assert_eq!(read_settings(&path).unwrap().unwrap().norm, Norms::Fused);
+        assert!(text.contains("norm_variant = \"composed\"\n"));
+        for (older, norm) in [
+            ("", NormVariant::PadFused),
+            ("norm = \"fused\"\n", NormVariant::PadFused),
+            ("norm = \"composed\"\n", NormVariant::Composed),
+            ("norm = \"elementary\"\n", NormVariant::Elementary),
+        ] {
+            fs::write(&path, text.replace("norm_variant = \"composed\"\n", older)).unwrap();
+            assert_eq!(read_settings(&path).unwrap().unwrap().norm, norm, "{older}");
+        }
+        fs::write(&path, text.replace("norm_variant = \"composed\"", "norm = \"vectorised\"")).unwrap();
+        assert!(read_settings(&path).unwrap_err().message().ends_with("unknown norm 'vectorised'"));
         fs::write(&path, "seed = -1").unwrap();
         assert!(read_settings(&path).unwrap_err().message().starts_with("cannot read "));
     }
 
     #[test]
     fn a_full_size_run_s_memory_adds_up() {
-        let plan = TrainingPlan::new(&Config { light: true, ..Config::default() }, 1, Norms::Fused).unwrap();
+        let plan = TrainingPlan::new(&Config { light: true, ..Config::default() }, 1, NormVariant::PadFused)
+            .unwrap();
         let needs = plan.needs();
         let weights = 4 * 2 * (10_589_888 + 53_130_176 + 3_290_560);
         assert!(needs.gradients.abs_diff(weights) < 4096 && needs.moments == 2 * needs.gradients);

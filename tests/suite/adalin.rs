@@ -4,8 +4,10 @@
 use std::collections::HashMap;
 
 use safetensors::SafeTensors;
-use ugatit::bench::adalin::case::{Case, Inputs, Kind, Part, deviation};
-use ugatit::bench::adalin::reference::{self, Outputs};
+use ugatit::bench::adalin::build::Part;
+use ugatit::bench::adalin::case::{Case, Kind};
+use ugatit::bench::adalin::reference;
+use ugatit::bench::adalin::tensors::{Inputs, Outputs, deviation};
 use ugatit::bench::adalin::{count, tolerance};
 use ugatit::device::emulator::{Emulator, Options, WarpOrder};
 use ugatit::device::executable::{DeviceHandle, Executable};
@@ -27,9 +29,7 @@ fn check(case: &Case, inputs: &Inputs, want: &Outputs, tolerance: f64) {
     let names = ["out", "dx", "drho", "dgamma", "dbeta"];
     // Over two pixels a standardised value is 1 or -1 whatever they are, and its gradient a difference of equal
     // numbers: rounded at every step in 16 bits, nothing of it is left.
-    let lost = case.shape.pixels() == 2
-        && case.dtype != DType::F32
-        && matches!(case.variant, NormVariant::Elementary | NormVariant::Composed);
+    let lost = case.shape.pixels() == 2 && case.dtype != DType::F32 && case.variant.rounds_intermediates();
     let shown = if lost { 1 } else { names.len() };
     for (name, err) in names.into_iter().zip(deviation(&got, want, case.dtype)).take(shown) {
         assert!(err <= tolerance, "{}: {name} is off by {err:.2e}, allowed {tolerance:.0e}", case.describe());
@@ -171,12 +171,11 @@ fn activation_residual_and_padding() {
                 for variant in NormVariant::ALL {
                     let mut case = Case::new(Kind::AdaLin, variant, dtype, shape);
                     (case.act, case.residual) = (act, residual);
-                    let unfused = matches!(variant, NormVariant::Elementary | NormVariant::Composed);
-                    if unfused && dtype != DType::F32 {
+                    if variant.rounds_intermediates() && dtype != DType::F32 {
                         assert_eq!(case.build().is_err(), act != Activation::None);
                         continue;
                     }
-                    if variant == NormVariant::Network {
+                    if variant.fuses_padding() {
                         case.padded = Some((pad, up));
                     }
                     let inputs = Inputs::random(&case, 0.1, 1.0, 11);
@@ -260,12 +259,12 @@ fn launches_are_as_many_as_the_baselines_say() {
     assert_eq!(launches(Kind::Instance, NormVariant::Elementary), (6, 17));
     assert_eq!(launches(Kind::AdaLin, NormVariant::Composed), (7, 14));
     assert_eq!(launches(Kind::Instance, NormVariant::Composed), (2, 2));
-    for variant in [NormVariant::Fused, NormVariant::Vectorised, NormVariant::Network] {
+    for variant in [NormVariant::Fused, NormVariant::Vectorised, NormVariant::PadFused] {
         assert_eq!(launches(Kind::AdaLin, variant), (3, 3));
     }
     // One launch, and one for the gradients of the parameters.
-    assert_eq!(launches(Kind::AdaLin, NormVariant::Resident), (1, 2));
-    assert_eq!(launches(Kind::Instance, NormVariant::Resident), (1, 1));
+    assert_eq!(launches(Kind::AdaLin, NormVariant::Cooperative), (1, 2));
+    assert_eq!(launches(Kind::Instance, NormVariant::Cooperative), (1, 1));
 }
 
 #[test]
@@ -274,13 +273,13 @@ fn the_fused_variants_move_little_more_than_they_must() {
     // statistics before it read x once more, the sums before the backward one dout and x; with them three
     // and five passes over the tensor. Partial results and parameters may add 5 %.
     for (dtype, variants) in [
-        (DType::F32, &[NormVariant::Fused, NormVariant::Vectorised, NormVariant::Network][..]),
-        (DType::F16, &[NormVariant::Vectorised, NormVariant::Network]),
+        (DType::F32, &[NormVariant::Fused, NormVariant::Vectorised, NormVariant::PadFused][..]),
+        (DType::F16, &[NormVariant::Vectorised, NormVariant::PadFused]),
         (DType::Bf16, &[NormVariant::Vectorised]),
     ] {
         for &variant in variants {
             let mut case = Case::new(Kind::AdaLin, variant, dtype, Shape::new(1, 8, 32, 32, 64));
-            if variant == NormVariant::Network {
+            if variant.fuses_padding() {
                 case.padded = Some((1, 1));
             }
             let emulator = DeviceHandle::new(Emulator::new(Options::default()));
@@ -311,14 +310,14 @@ fn the_fused_variants_move_little_more_than_they_must() {
 }
 
 #[test]
-fn the_resident_variant_moves_every_tensor_once() {
+fn the_cooperative_variant_moves_every_tensor_once() {
     // Images in turns, and one image that all blocks share. Forward x in, result out;
     // backward dout and x in, dx out; everything else, partial sums and parameters, may add 5 %.
     for (dtype, shape) in DTYPES
         .into_iter()
         .flat_map(|dtype| [(dtype, Shape::new(1, 16, 64, 64, 64)), (dtype, Shape::new(1, 1, 64, 64, 256))])
     {
-        let case = Case::new(Kind::AdaLin, NormVariant::Resident, dtype, shape);
+        let case = Case::new(Kind::AdaLin, NormVariant::Cooperative, dtype, shape);
         let emulator = DeviceHandle::new(Emulator::new(Options::default()));
         let [forward, backward] = count(&emulator, &case).unwrap();
         for (what, counts, least) in
@@ -341,7 +340,7 @@ fn the_resident_variant_moves_every_tensor_once() {
 }
 
 #[test]
-fn resident_blocks_have_images_in_turns() {
+fn cooperative_blocks_have_images_in_turns() {
     // (images, shape, element type): one block an image and more images than blocks; several blocks an image.
     for (shape, dtype) in [
         (Shape::new(2, 60, 3, 2, 8), DType::F32),
@@ -349,7 +348,7 @@ fn resident_blocks_have_images_in_turns() {
         (Shape::new(1, 4, 90, 80, 129), DType::Bf16),
     ] {
         for kind in [Kind::AdaLin, Kind::Instance] {
-            let mut case = Case::new(kind, NormVariant::Resident, dtype, shape);
+            let mut case = Case::new(kind, NormVariant::Cooperative, dtype, shape);
             case.act = Activation::LeakyRelu;
             for part in [Part::Forward, Part::Backward] {
                 let launch = &case.build().unwrap().launches(part)[0].clone();
@@ -366,10 +365,10 @@ fn resident_blocks_have_images_in_turns() {
 }
 
 #[test]
-fn resident_blocks_wait_for_each_other_where_they_must() {
+fn cooperative_blocks_wait_for_each_other_where_they_must() {
     // The race checker knows what release and acquire order; whichever block and warp is first, the bits are
     // the same, and the counters are left as they were found: the program runs twice.
-    let mut case = Case::new(Kind::Iln, NormVariant::Resident, DType::F32, Shape::new(2, 2, 40, 37, 24));
+    let mut case = Case::new(Kind::Iln, NormVariant::Cooperative, DType::F32, Shape::new(2, 2, 40, 37, 24));
     case.act = Activation::Relu;
     let inputs = Inputs::random(&case, 1.0, 1.0, 4);
     let plain = run(&case, &inputs);
@@ -384,9 +383,9 @@ fn resident_blocks_wait_for_each_other_where_they_must() {
 }
 
 #[test]
-fn an_image_too_large_to_be_resident_is_left_to_the_variant_below() {
+fn an_image_too_large_for_shared_memory_is_left_to_the_variant_below() {
     let launches = |side, c, dtype| {
-        let built = Case::new(Kind::AdaLin, NormVariant::Resident, dtype, Shape::new(1, 1, side, side, c))
+        let built = Case::new(Kind::AdaLin, NormVariant::Cooperative, dtype, Shape::new(1, 1, side, side, c))
             .build()
             .unwrap();
         (built.launches(Part::Forward).len(), built.launches(Part::Backward).len())
@@ -409,7 +408,7 @@ fn tiles_fit_the_shared_memory_they_are_made_for() {
     ] {
         for n in [1, 4, 16, 64] {
             let built =
-                Case::new(Kind::AdaLin, NormVariant::Resident, dtype, Shape::new(1, n, side, side, c))
+                Case::new(Kind::AdaLin, NormVariant::Cooperative, dtype, Shape::new(1, n, side, side, c))
                     .build()
                     .unwrap();
             for launch in built.launches(Part::Both).iter().filter(|l| l.cooperative) {
@@ -431,9 +430,8 @@ fn tiles_fit_the_shared_memory_they_are_made_for() {
 
 #[test]
 fn the_baselines_move_what_their_passes_say() {
-    for (variant, forward_passes, backward_passes) in
-        [(NormVariant::Elementary, 23.0, 76.0), (NormVariant::Composed, 11.0, 27.0)]
-    {
+    for variant in [NormVariant::Elementary, NormVariant::Composed] {
+        let [forward_passes, backward_passes] = variant.passes().map(|n| n as f64);
         let case = Case::new(Kind::AdaLin, variant, DType::F32, Shape::new(1, 8, 32, 32, 64));
         let emulator = DeviceHandle::new(Emulator::new(Options::default()));
         let [forward, backward] = count(&emulator, &case).unwrap();
@@ -494,7 +492,7 @@ fn a_planned_network_agrees_in_every_variant() {
     let (launches, want) = run(NormVariant::Vectorised);
     for norm in NormVariant::ALL {
         let (count, got) = run(norm);
-        if norm == NormVariant::Network {
+        if norm.fuses_padding() {
             assert_eq!(count, launches - 2, "both paddings are made by the norms");
             assert_eq!(got, want, "the padding changes no bit");
         }

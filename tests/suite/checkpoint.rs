@@ -5,7 +5,7 @@ use std::path::Path;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value as Json, json};
 use ugatit::nn::Config;
-use ugatit::tape::Norms;
+use ugatit::tape::NormVariant;
 use ugatit::train::checkpoint::{self, Checkpoint, Meta, Newest};
 use ugatit::train::{Inference, Recording, Slot, Trainer};
 
@@ -17,7 +17,14 @@ fn config() -> Config {
 
 fn meta(config: &Config) -> Meta {
     let images = 0xfedc_ba98_7654_3210;
-    Meta { config: config.clone(), step: 7, seed: u64::MAX, batch_size: 2, images, norm: Norms::Composed }
+    Meta {
+        config: config.clone(),
+        step: 7,
+        seed: u64::MAX,
+        batch_size: 2,
+        images,
+        norm: NormVariant::Composed,
+    }
 }
 
 fn trainer(config: &Config, seed: u64) -> Trainer {
@@ -111,7 +118,7 @@ fn a_checkpoint_brings_everything_back() {
 }
 
 #[test]
-fn a_checkpoint_without_a_choice_of_norms_has_fused_ones() {
+fn checkpoints_of_version_0_1_keep_their_norms() {
     let (_folder, path, _) = saved(&config());
     let bytes = read(&path);
     let file = SafeTensors::deserialize(&bytes).expect("a safetensors file");
@@ -123,10 +130,21 @@ fn a_checkpoint_without_a_choice_of_norms_has_fused_ones() {
             .expect("written");
         Checkpoint::open(&path)
     };
-    text.insert("norm".into(), "batch".into());
+    text.insert("norm_variant".into(), "batch".into());
     expect_error(rewritten(text.clone()), &["its header has an unknown norm 'batch'"]);
-    assert_eq!(text.remove("norm").as_deref(), Some("batch"));
-    assert_eq!(rewritten(text).expect("whole").meta().norm, Norms::Fused);
+    assert_eq!(text.remove("norm_variant").as_deref(), Some("batch"));
+    // Before there was a choice.
+    assert_eq!(rewritten(text.clone()).expect("whole").meta().norm, NormVariant::PadFused);
+    for (choice, norm) in [
+        ("fused", NormVariant::PadFused),
+        ("composed", NormVariant::Composed),
+        ("elementary", NormVariant::Elementary),
+    ] {
+        text.insert("norm".into(), choice.into());
+        assert_eq!(rewritten(text.clone()).expect("whole").meta().norm, norm, "{choice}");
+    }
+    text.insert("norm".into(), "vectorised".into());
+    expect_error(rewritten(text), &["its header has an unknown norm 'vectorised'"]);
 }
 
 #[test]

@@ -332,10 +332,13 @@ fn the_choice_of_norms() {
         assert_eq!(json["norm"], norm);
         json["total"]["launches"].as_u64().expect("a number")
     };
-    let [fused, composed, elementary] = ["fused", "composed", "elementary"].map(launches);
-    assert!(fused < composed && composed < elementary);
-    ugatit("plan --norm batch", &NO_PATHS)
-        .expect(2, &["unknown norm 'batch'; norms are fused, composed, elementary"]);
+    let [pad_fused, fused, composed, elementary] =
+        ["pad-fused", "fused", "composed", "elementary"].map(launches);
+    assert!(pad_fused < fused && fused < composed && composed < elementary);
+    let names = ugatit::tape::NormVariant::names(|_| true);
+    ugatit("plan --norm batch", &NO_PATHS).expect(2, &[&format!("unknown norm 'batch'; norms are {names}")]);
+    assert!(launches("cooperative") > 0);
+    Place::new().train("--norm cooperative").expect(2, &["the cooperative norm does not train"]);
 
     // The run says how it computes its norms, and goes on in the same way.
     let place = Place::new();
@@ -343,7 +346,7 @@ fn the_choice_of_norms() {
         .train("--steps 2 --save-every 1 --norm composed")
         .expect(0, &[&format!("norms: composed; {composed} launches a step")]);
     let config = fs::read_to_string(place.run().join("config.toml")).expect("text");
-    assert!(config.contains("norm = \"composed\""), "{config}");
+    assert!(config.contains("norm_variant = \"composed\""), "{config}");
     let done = read(&place.checkpoint(2));
     fs::remove_file(place.checkpoint(2)).expect("exists");
     fs::remove_file(place.run().join("config.toml")).expect("exists");

@@ -6,6 +6,7 @@ mod cli;
 mod command;
 mod golden;
 mod ops;
+mod pad_fusion;
 mod resume;
 mod sanitizer;
 mod study;

@@ -11,12 +11,12 @@ use ugatit::study::counts::Counts;
 use ugatit::study::profile::{self, Totals};
 use ugatit::study::run::{Record, Step, training_step};
 use ugatit::study::{atlas, gpus, own, suggest};
-use ugatit::tape::Norms;
+use ugatit::tape::NormVariant;
 use ugatit::train::{Model, Recording, record_step};
 
 fn small_step() -> Step {
     let cfg = Config { img_size: 16, ch: 4, n_res: 1, n_dis: 2, light: true, ..Config::default() };
-    Step { cfg, batch: 1, seed: 3, norm: Norms::Fused }
+    Step { cfg, batch: 1, seed: 3, norm: NormVariant::PadFused }
 }
 
 #[test]

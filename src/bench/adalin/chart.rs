@@ -7,6 +7,7 @@ use super::record::{Record, shape_text};
 use crate::data::Rgb8;
 use crate::report::font::Font;
 use crate::report::{save_png, write_whole};
+use crate::tape::NormVariant;
 use crate::{Error, Result};
 
 /// Width of a column: forward on the left, backward on the right.
@@ -128,8 +129,7 @@ impl Chart {
                 for (row, (name, v)) in bars.iter().enumerate() {
                     let y = top + (row + 1) as f64 * LINE;
                     let width = (COLUMN - LEFT - RIGHT) * v / most;
-                    let fused =
-                        !matches!(name.as_str(), "elementary" | "composed") && !name.starts_with("torch");
+                    let fused = name.parse().is_ok_and(|v: NormVariant| !v.rounds_intermediates());
                     let colour = if fused { FUSED } else { UNFUSED };
                     let left = x + LEFT;
                     marks.push(Mark::Text { x: left - 8.0, y, end: true, bold: false, text: name.clone() });

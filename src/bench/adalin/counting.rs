@@ -1,7 +1,9 @@
 //! What a case moves and executes, counted by the emulator.
 
-use super::case::{Case, Inputs, Part};
+use super::build::Part;
+use super::case::Case;
 use super::record::Counts;
+use super::tensors::Inputs;
 use crate::device::emulator;
 use crate::device::executable::DeviceHandle;
 use crate::{Error, Result};

@@ -3,19 +3,23 @@
 //!
 //! Every case is compared with a computation in double precision before a number of it is shown.
 
+pub mod build;
 pub mod case;
 pub mod chart;
 mod counting;
 pub mod record;
 pub mod reference;
+pub mod tensors;
 
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use case::{Built, Case, Inputs, Kind, Part, deviation, dtype_name};
+use build::{Built, Part};
+use case::{Case, Kind};
 use chart::Chart;
 use record::{Record, Time};
+use tensors::{Inputs, Outputs, deviation};
 
 pub use counting::count;
 
@@ -25,6 +29,7 @@ use crate::device::{Buffer, BufferRef, DeviceKind, Launch, Program, Space};
 use crate::format::{Column, Table};
 use crate::kernels::arg::{In, Out};
 use crate::kernels::{args, entry};
+use crate::stats::median;
 use crate::tape::{Activation, NormVariant};
 use crate::tensor::{DType, Shape};
 use crate::{Error, Result};
@@ -62,8 +67,7 @@ pub struct Options {
 /// Largest deviation a variant may have from double precision, relative to a tensor's largest value. The
 /// unfused variants round every intermediate tensor to the element type.
 pub fn tolerance(variant: NormVariant, dtype: DType) -> f64 {
-    let unfused = matches!(variant, NormVariant::Elementary | NormVariant::Composed);
-    match (dtype, unfused) {
+    match (dtype, variant.rounds_intermediates()) {
         (DType::F32 | DType::I32, _) => 2e-5,
         (DType::F16, false) => 6e-4,
         (DType::F16, true) => 8e-3,
@@ -155,7 +159,7 @@ fn measure(options: &Options, device: &DeviceHandle, out: &mut dyn Write) -> Res
                 let first = records.len();
                 for &variant in &variants {
                     let mut case = Case::new(kind, variant, dtype, shape);
-                    if variant == NormVariant::Network {
+                    if variant.fuses_padding() {
                         (case.act, case.padded) = (Activation::Relu, Some((1, 1)));
                     }
                     let program = case.build()?.program(Part::Both, 1, 1);
@@ -174,7 +178,7 @@ fn measure(options: &Options, device: &DeviceHandle, out: &mut dyn Write) -> Res
                         commit: commit.clone(),
                         kind: kind.name().into(),
                         variant: variant.name().into(),
-                        dtype: dtype_name(dtype).into(),
+                        dtype: dtype.name().into(),
                         shape: [shape.images(), shape.h, shape.w, shape.c],
                         pass: if part == Part::Forward { "forward" } else { "backward" }.into(),
                         work: if case.padded.is_some() { "norm, relu, pad" } else { "norm" }.into(),
@@ -204,7 +208,7 @@ fn measure(options: &Options, device: &DeviceHandle, out: &mut dyn Write) -> Res
     Ok(records)
 }
 
-type References = HashMap<String, (Case, Inputs, reference::Outputs)>;
+type References = HashMap<String, (Case, Inputs, Outputs)>;
 
 /// Compares the case with double precision, on fewer images where there are very many.
 fn check(device: &DeviceHandle, case: &Case, references: &mut References) -> Result<()> {
@@ -237,11 +241,6 @@ fn check(device: &DeviceHandle, case: &Case, references: &mut References) -> Res
     Ok(())
 }
 
-fn median(samples: &mut [f64]) -> f64 {
-    samples.sort_by(f64::total_cmp);
-    samples[samples.len() / 2]
-}
-
 /// Microseconds of one of `repeats` passes in a program.
 fn time_program(executable: &Executable, repeats: usize, mode: LaunchMode) -> Result<f64> {
     let mut samples = Vec::with_capacity(SAMPLES);
@@ -251,7 +250,7 @@ fn time_program(executable: &Executable, repeats: usize, mode: LaunchMode) -> Re
             samples.push(ms * 1e3 / repeats as f64);
         }
     }
-    Ok(median(&mut samples))
+    Ok(median(samples))
 }
 
 /// Both regimes and both launch modes of one pass.
@@ -320,7 +319,7 @@ pub fn copy_ceiling(gpu: &DeviceHandle) -> Result<f64> {
 
 fn head(out: &mut dyn Write, kind: Kind, shape: Shape, dtype: DType, emulated: bool) -> std::io::Result<()> {
     let [n, h, w, c] = [shape.images(), shape.h, shape.w, shape.c];
-    writeln!(out, "\n{kind} {n}x{h}x{w}x{c} {}", dtype_name(dtype))?;
+    writeln!(out, "\n{kind} {n}x{h}x{w}x{c} {}", dtype.name())?;
     write!(out, "{}", if emulated { COUNTED.head() } else { TIMED.head() })
 }
 

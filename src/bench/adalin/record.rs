@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::tape::NormVariant;
 use crate::{Error, Result};
 
 /// One pass of one variant on one shape.
@@ -185,10 +186,16 @@ pub fn shape_text(shape: [usize; 4]) -> String {
 }
 
 /// What counts are of.
-const COUNTED: &str = "Counts of the emulator, no time. *Moved* is what threads ask for and give, over the least possible: \
-     input in and output out; backward both gradients and the input. Threads of the unfused variants ask for \
-     their mean, gamma and the like each time, which a GPU's caches serve: of the tensor itself they \
-     move 23 and 76 passes (elementary), 11 and 27 (composed).";
+fn counted_text() -> String {
+    let [[forward, backward], [composed_forward, composed_backward]] =
+        [NormVariant::Elementary, NormVariant::Composed].map(NormVariant::passes);
+    format!(
+        "Counts of the emulator, no time. *Moved* is what threads ask for and give, over the least possible: \
+         input in and output out; backward both gradients and the input. Threads of the unfused variants ask for \
+         their mean, gamma and the like each time, which a GPU's caches serve: of the tensor itself they \
+         move {forward} and {backward} passes (elementary), {composed_forward} and {composed_backward} (composed)."
+    )
+}
 
 /// The chart, and folded below it a row for each variant, shape and type: forward / backward. Times are those inside a
 /// graph; `markdown` has the others too. Nothing stands in for what nobody measured.
@@ -243,7 +250,7 @@ pub fn summary(records: &[Record]) -> String {
         text += "\n";
     }
     if records.iter().any(|r| r.counts.is_some()) {
-        _ = writeln!(text, "{COUNTED}\n");
+        _ = writeln!(text, "{}\n", counted_text());
         _ = writeln!(
             text,
             "| {layer} | launches | MB moved | x least | instructions a value | bank conflicts | {end} |"
@@ -306,7 +313,7 @@ pub fn markdown(records: &[Record]) -> String {
     }
     let counted: Vec<&Record> = records.iter().filter(|r| r.counts.is_some()).collect();
     if !counted.is_empty() {
-        _ = writeln!(text, "{COUNTED}\n");
+        _ = writeln!(text, "{}\n", counted_text());
         text += "| pass | layer | type | shape | variant | launches | MB moved | x least | instructions a value | bank conflicts | device | date | commit |\n";
         text += "|---|---|---|---|---|--:|--:|--:|--:|--:|---|---|---|\n";
         for r in counted {

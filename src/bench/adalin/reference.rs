@@ -1,22 +1,8 @@
 //! The norms in double precision, written from their definition: what every variant is checked against
 //! before a number of it is shown.
 
-use super::case::{Case, Inputs, Kind};
-
-/// Results of a forward and a backward pass, `[D, N, H, W, C]` and the parameters' shapes.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Outputs {
-    /// The output, before any padding.
-    pub out: Vec<f64>,
-    /// Gradients of input, rho, gamma and beta; the last three empty for an instance norm.
-    pub dx: Vec<f64>,
-    /// See `dx`.
-    pub drho: Vec<f64>,
-    /// See `dx`.
-    pub dgamma: Vec<f64>,
-    /// See `dx`.
-    pub dbeta: Vec<f64>,
-}
+use super::case::{Case, Kind};
+use super::tensors::{Inputs, Outputs};
 
 /// Mean, 1 / sqrt(variance + eps) and number of the values at `at`.
 fn statistics(x: &[f32], at: &[usize], less: f64) -> (f64, f64, f64) {

@@ -22,7 +22,7 @@ pub(super) mod conv;
 pub(super) mod copy;
 pub(super) mod linear;
 pub(super) mod loss;
-pub(super) mod norm;
+pub mod norm;
 pub(super) mod pad;
 pub(super) mod pool;
 pub(super) mod reduce;

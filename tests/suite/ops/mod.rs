@@ -22,7 +22,7 @@ use ugatit::tensor::Shape;
 
 /// A tensor on the host in double precision, `[D, N, H, W, C]`.
 #[derive(Clone)]
-struct Host {
+pub(super) struct Host {
     s: Shape,
     x: Vec<f64>,
 }
@@ -86,34 +86,34 @@ struct Case {
     tolerance: f64,
 }
 
-fn rng(name: &str) -> ChaCha8Rng {
+pub(super) fn rng(name: &str) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(
         name.bytes().fold(7, |h: u64, b| h.wrapping_mul(131).wrapping_add(u64::from(b))),
     )
 }
 
 /// Uniform in +-scale around offset, exact in single precision.
-fn random(r: &mut ChaCha8Rng, s: Shape, scale: f64, offset: f64) -> Host {
+pub(super) fn random(r: &mut ChaCha8Rng, s: Shape, scale: f64, offset: f64) -> Host {
     Host::new(s, |_| f64::from(((r.random::<f64>() * 2.0 - 1.0) * scale + offset) as f32))
 }
 
 /// A tape with persistent tensors.
 #[derive(Default)]
-struct Recording {
-    tape: Tape,
-    layout: StateLayout,
+pub(super) struct Recording {
+    pub(super) tape: Tape,
+    pub(super) layout: StateLayout,
 }
 
 impl Recording {
     /// A tensor in persistent memory.
-    fn state(&mut self, name: impl Into<String>, s: Shape) -> Value {
+    pub(super) fn state(&mut self, name: impl Into<String>, s: Shape) -> Value {
         let name = name.into();
         let view = StateView { buffer: self.layout.add(name.clone(), 4 * s.len() as u64), offset: 0 };
         self.tape.state(name, s, view)
     }
 
     /// Runs what is recorded on the device: the values of `read` afterwards.
-    fn run(
+    pub(super) fn run(
         &self,
         name: &str,
         options: LowerOptions,

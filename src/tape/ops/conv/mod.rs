@@ -65,12 +65,12 @@ enum Chosen {
 
 impl Extents {
     /// Those that compute a result of so many rows and columns for each direction.
-    fn choose(&self, variant: ConvVariant, rows: usize, columns: usize) -> Chosen {
+    fn choose(&self, variant: Option<ConvVariant>, rows: usize, columns: usize) -> Chosen {
         let tiles = Tiles::new(rows, columns);
         let tiled = match variant {
-            ConvVariant::Direct => false,
-            ConvVariant::ImplicitGemm => true,
-            ConvVariant::Auto => tiles.are_full(),
+            Some(ConvVariant::Direct) => false,
+            Some(ConvVariant::ImplicitGemm) => true,
+            None => tiles.are_full(),
         };
         match tiled && implicit_gemm::takes(self.inp, self.out) {
             true => Chosen::ImplicitGemm(tiles),

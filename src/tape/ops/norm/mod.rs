@@ -1,20 +1,110 @@
-//! Instance norm, AdaLIN and ILN, with activation and residual. Kernels: `kernels/adalin`; their launches are
-//! those of `tape::norm`, by variant.
+//! The normalisation family, instance norm, AdaLIN and ILN, with activation and residual: its place on the tape, and
+//! the choice of the variant that makes its launches. A variant is one file, named like its kernels' in
+//! `kernels/adalin`; the benchmark goes through the same functions as a network.
+
+mod composed;
+mod cooperative;
+mod elementary;
+mod formula;
+mod fused;
+mod layer;
+mod lowering;
+mod pad_fused;
+mod unfused;
+mod vectorised;
+
+pub use layer::{BackwardBuffers, EPS, ForwardBuffers, Layer, Output, ParamGrads, Params, Sink};
+
+use lowering::NormLowering;
 
 use super::activation::Activation;
 use super::copy::CopyImages;
 use super::pad::Pad;
-use crate::Result;
 use crate::device::{BufferRef, Launch};
 use crate::kernels::arg::Out;
 use crate::kernels::{args, entry};
 use crate::tape::grid::{int, over};
 use crate::tape::lowering::Lowering;
-use crate::tape::norm::{self, Layer, Output, ParamGrads, Params, Saved, Sink};
 use crate::tape::operation::{Backward, Operation, Uses};
 use crate::tape::record::Tape;
 use crate::tape::value::Value;
-use crate::tensor::Shape;
+use crate::tape::variant::NormVariant;
+use crate::tensor::{DType, Shape};
+use crate::{Error, Result};
+
+/// What a forward pass keeps for its backward pass.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Saved(Kept);
+
+#[derive(Clone, Debug, PartialEq)]
+enum Kept {
+    Elementary(Box<elementary::Kept>),
+    Composed(Box<composed::Kept>),
+    /// Nothing beyond the statistics.
+    Fused,
+    /// Mean, scale and shift `[D, N, 3, C]`.
+    Vectorised(BufferRef),
+    /// As of the vectorised variant.
+    Cooperative(BufferRef),
+}
+
+/// Makes the launches of a forward pass.
+///
+/// # Errors
+/// When the variant cannot do what is asked for: padding in a variant that does not fuse it, an activation in 16 bits
+/// in an unfused variant.
+pub fn forward(
+    sink: &mut dyn Sink,
+    layer: &Layer,
+    variant: NormVariant,
+    io: &ForwardBuffers,
+) -> Result<Saved> {
+    check(layer, variant)?;
+    let plain = match io.out {
+        Output::Plain(out) => Ok(out),
+        Output::Padded { .. } => Err(Error::new(format!("the {variant} norm has no padding of its own"))),
+    };
+    let to = NormLowering::new(sink, layer, io.params.is_some());
+    Ok(Saved(match variant {
+        NormVariant::Elementary => Kept::Elementary(Box::new(elementary::forward(to, io, plain?)?)),
+        NormVariant::Composed => Kept::Composed(Box::new(composed::forward(to, io, plain?)?)),
+        NormVariant::Fused => {
+            fused::forward(to, io, plain?)?;
+            Kept::Fused
+        }
+        NormVariant::Vectorised => Kept::Vectorised(vectorised::forward(to, io, plain?)?),
+        NormVariant::PadFused => Kept::Vectorised(pad_fused::forward(to, io)?),
+        NormVariant::Cooperative => Kept::Cooperative(cooperative::forward(to, io, plain?)?),
+    }))
+}
+
+/// Makes the launches of the backward pass, in the variant of the forward pass.
+///
+/// # Errors
+/// When a launch does not fit its kernel.
+pub fn backward(sink: &mut dyn Sink, layer: &Layer, io: &BackwardBuffers, saved: &Saved) -> Result<()> {
+    let to = NormLowering::new(sink, layer, io.params.is_some());
+    match &saved.0 {
+        Kept::Elementary(kept) => elementary::backward(to, io, kept),
+        Kept::Composed(kept) => composed::backward(to, io, kept),
+        Kept::Fused => fused::backward(to, io),
+        Kept::Vectorised(lines) => vectorised::backward(to, io, *lines),
+        Kept::Cooperative(lines) => cooperative::backward(to, io, *lines),
+    }
+}
+
+fn check(layer: &Layer, variant: NormVariant) -> Result<()> {
+    if layer.act == Activation::Tanh {
+        return Err(Error::new("a norm is followed by no tanh: its slope does not follow from the sign"));
+    }
+    if variant.rounds_intermediates() && layer.act != Activation::None && layer.dtype != DType::F32 {
+        return Err(Error::new(format!("the {variant} norm has an activation in f32 only")));
+    }
+    match layer.dtype {
+        DType::F32 | DType::F16 | DType::Bf16 => Ok(()),
+        DType::I32 => Err(Error::new("a norm of integers")),
+    }
+}
 
 /// rho, gamma and beta of AdaLIN or ILN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +212,7 @@ impl Operation for Norm {
     fn lower(&self, to: &mut Lowering) -> Result<()> {
         to.label("norm", self.out);
         let layer = layer(to, self.inp, self.affine, self.act);
-        let io = norm::Forward {
+        let io = ForwardBuffers {
             out: match self.padded {
                 None => Output::Plain(to.buffer(self.out)),
                 Some(PaddedOutput { padding, read }) => Output::Padded {
@@ -139,7 +229,7 @@ impl Operation for Norm {
             layer_stats: self.layer_stats.map(|l| to.buffer(l)),
         };
         let variant = to.options.norm;
-        let saved = norm::forward(to, &layer, variant, &io)?;
+        let saved = forward(to, &layer, variant, &io)?;
         to.leave(self.stats, saved);
         Ok(())
     }
@@ -168,7 +258,7 @@ impl Operation for NormGrad {
     fn lower(&self, to: &mut Lowering) -> Result<()> {
         to.label("norm grad", self.dinp);
         let layer = layer(to, self.inp, self.affine, self.act);
-        let io = norm::Backward {
+        let io = BackwardBuffers {
             dout: to.buffer(self.dout),
             inp: to.buffer(self.inp),
             dinp: to.gradient(self.dinp),
@@ -182,8 +272,7 @@ impl Operation for NormGrad {
             layer_stats: self.layer_stats.map(|l| to.buffer(l)),
         };
         let saved: Saved = to.left(self.stats)?;
-        let variant = to.options.norm;
-        norm::backward(to, &layer, variant, &io, &saved)
+        backward(to, &layer, &io, &saved)
     }
 }
 
