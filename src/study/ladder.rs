@@ -13,7 +13,8 @@ use crate::device::executable::Executable;
 use crate::device::{Program, Space};
 use crate::kernels;
 use crate::tape::{
-    Activation, ConvVariant, LowerOptions, NormVariant, Seed, StateLayout, StateView, Tape, plan_with,
+    Activation, BufferRole, ConvVariant, LowerOptions, NormVariant, Seed, StateLayout, StateView, Tape,
+    plan_with,
 };
 use crate::tensor::{DType, Shape};
 
@@ -122,7 +123,7 @@ pub fn convolution(ci: usize, co: usize, wanted: &[ConvVariant]) -> Result<Ladde
         let mut layout = StateLayout::default();
         let mut tape = Tape::new();
         let mut state = |name: &str, shape: Shape| {
-            let buffer = layout.add(name, 4 * shape.len() as u64);
+            let buffer = layout.add(BufferRole::Operand, name, 4 * shape.len() as u64);
             tape.state(name, shape, StateView { buffer, offset: 0 })
         };
         let (x, w, dout) = (state("x", inp), state("weight", weight), state("dout", out));
