@@ -13,10 +13,11 @@ use ugatit::device::executable::{DeviceHandle, Executable, LaunchMode};
 use ugatit::device::select;
 use ugatit::nn::Config;
 use ugatit::tape::{
-    Activation, ConvVariant, LowerOptions, NormVariant, Seed, StateLayout, StateView, Tape, plan_with,
+    Activation, BufferRole, ConvVariant, LowerOptions, NormVariant, Seed, StateLayout, StateView, Tape,
+    plan_with,
 };
 use ugatit::tensor::Shape;
-use ugatit::train::{Recording, Trainer};
+use ugatit::train::{Recording, Trainer, TrainingPlan};
 
 fn on_gpu() -> bool {
     matches!(select::Choice::from_env(), Ok(Some(select::Choice::Cuda(_))))
@@ -42,7 +43,7 @@ fn conv(
     let mut layout = StateLayout::default();
     let mut tape = Tape::new();
     let mut add = |tape: &mut Tape, name: &str, s: Shape| {
-        let view = StateView { buffer: layout.add(name, 4 * s.len() as u64), offset: 0 };
+        let view = StateView { buffer: layout.add(BufferRole::Operand, name, 4 * s.len() as u64), offset: 0 };
         tape.state(name, s, view)
     };
     let w = Shape::new(s.d, k, k, s.c, co);
@@ -126,8 +127,11 @@ fn training_step(group: &mut BenchmarkGroup<'_, WallTime>, norms: NormVariant) {
     let device = select::open(if gpu { select::Choice::Cuda(None) } else { select::Choice::Emulator })
         .expect("a device")
         .0;
-    let mut trainer =
-        Trainer::with_options(&device, &cfg, 1, 0, Recording::default(), norms.into()).expect("plans");
+    let mut trainer = Trainer::load(
+        &device,
+        TrainingPlan::new(&cfg, 1, 0, Recording::default(), norms.into()).expect("plans"),
+    )
+    .expect("fits");
     trainer.initialise(1).expect("initialises");
     let image: Vec<f32> =
         (0..cfg.img_size.pow(2) * 3).map(|i| ((i * 7919) % 511) as f32 / 255.5 - 1.0).collect();

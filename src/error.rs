@@ -25,7 +25,12 @@ pub enum ErrorKind {
     /// A kernel failed on a GPU, which does not say where.
     GpuFault,
     /// The device has too little memory for the networks and their batch.
-    MemoryShort,
+    MemoryShort {
+        /// Bytes that the run needs.
+        need: u64,
+        /// Bytes that the device has.
+        free: u64,
+    },
     /// A tensor would have more elements than kernels count.
     TensorTooLarge,
     /// The loss or a weight is no longer finite.
@@ -40,6 +45,15 @@ pub enum ErrorKind {
     RunMissing,
     /// There is a run, and it cannot be gone on with.
     RunBroken,
+    /// Another process writes to the run's folder.
+    RunBusy,
+    /// More steps are done than the run is to have.
+    StepsDone {
+        /// Steps of the whole run.
+        steps: u64,
+        /// Steps done.
+        done: u64,
+    },
 }
 
 /// Result with [`Error`] as its error.

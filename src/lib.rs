@@ -11,6 +11,7 @@ pub mod error;
 pub mod format;
 pub mod kernels;
 pub mod nn;
+mod publish;
 pub mod report;
 pub mod stats;
 pub mod study;

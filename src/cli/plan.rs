@@ -9,7 +9,7 @@ use ugatit::device::Launch;
 use ugatit::format::{self, Column, Table};
 use ugatit::nn::Config;
 use ugatit::study::profile::Totals;
-use ugatit::train::run::{Needs, TrainingPlan};
+use ugatit::train::{MemoryEstimate, Recording, TrainingPlan};
 
 use super::args::{NetworkArgs, depth_note};
 use super::end::{End, say};
@@ -37,7 +37,9 @@ pub(super) fn run(args: &PlanArgs) -> Result<(), End> {
         cfg.n_dis = Config::deepest_n_dis(cfg.img_size);
     }
     words::check(&cfg).map_err(End::Input)?;
-    let plan = TrainingPlan::new(&cfg, args.network.batch_size, args.network.norm).map_err(End::Input)?;
+    let plan =
+        TrainingPlan::new(&cfg, args.network.batch_size, 1, Recording::default(), args.network.norm.into())
+            .map_err(End::Input)?;
     let launches = &plan.step.program.launches;
     depth_note(cfg.img_size, args.network.n_dis).iter().for_each(|note| say(note));
     let mut kernels: BTreeMap<&str, Totals> = BTreeMap::new();
@@ -52,7 +54,7 @@ pub(super) fn run(args: &PlanArgs) -> Result<(), End> {
     if args.json {
         print_json(&mut out, args, &plan, &kernels, all)?;
     } else {
-        print_tables(&mut out, launches, &kernels, all, &plan.needs())?;
+        print_tables(&mut out, launches, &kernels, all, &plan.memory())?;
     }
     out.flush()?;
     Ok(())
@@ -90,7 +92,7 @@ fn print_json(
         "launches": launches,
         "kernels": kernels,
         "total": all,
-        "memory": plan.needs(),
+        "memory": plan.memory(),
     });
     writeln!(out, "{json:#}")
 }
@@ -100,7 +102,7 @@ fn print_tables(
     launches: &[Launch],
     kernels: &[(&str, Totals)],
     all: Totals,
-    needs: &Needs,
+    memory: &MemoryEstimate,
 ) -> io::Result<()> {
     let table = Table::new(
         0,
@@ -153,13 +155,13 @@ fn print_tables(
     }
     writeln!(out, "\nmemory")?;
     for (name, bytes) in [
-        ("weights and spectral vectors", needs.weights),
-        ("gradients", needs.gradients),
-        ("moments", needs.moments),
-        ("images, losses, learning rate", needs.inputs),
-        ("activations of a training step", needs.activations),
-        ("activations of a sample grid", needs.sample_grid),
-        ("total", needs.total),
+        ("weights and spectral vectors", memory.weights),
+        ("gradients", memory.gradients),
+        ("moments", memory.moments),
+        ("images, losses, learning rate", memory.inputs),
+        ("activations of a training step", memory.activations),
+        ("activations of a sample grid", memory.sample_grid),
+        ("total", memory.total),
     ] {
         writeln!(out, "{name:<44} {:>12}", format::bytes(bytes))?;
     }

@@ -10,7 +10,7 @@ use clap::{ArgMatches, Args};
 use ugatit::nn::Config;
 use ugatit::report::Progress;
 use ugatit::train::LOSS_NAMES;
-use ugatit::train::run::{Event, Outcome, Session, Settings, Start};
+use ugatit::train::run::{Event, Outcome, RunStart, Session, Settings};
 use ugatit::{Error, Result};
 
 use super::args::{DeviceArgs, NetworkArgs};
@@ -213,9 +213,8 @@ pub(super) fn run(args: &TrainArgs, matches: &ArgMatches) -> Result<(), End> {
     let (done, steps) = (session.done(), session.settings().model.iterations);
     let mut progress = Progress::stderr(done, steps, LINE_EVERY);
     let outcome = session.run(&stop, &mut |event| match event {
-        Event::Note(text) => progress.message(&text),
-        Event::Warning(text) => progress.message(&format!("warning: {text}")),
         Event::Step { step, losses } => progress.step(step, &LOSS_NAMES, &losses.0),
+        other => words::event(&other).iter().for_each(|text| progress.message(text)),
     });
     progress.finish();
     match outcome.map_err(End::Failed)? {
@@ -234,16 +233,14 @@ pub(super) fn run(args: &TrainArgs, matches: &ArgMatches) -> Result<(), End> {
 fn open(args: &TrainArgs, matches: &ArgMatches) -> Result<Session> {
     let device = args.device.choice()?;
     args.network.check_batch()?;
-    let start = if args.resume { Start::resume(&args.out)? } else { Start::fresh(&args.out)? };
+    let start = if args.resume { RunStart::resume(&args.out)? } else { RunStart::fresh(&args.out)? };
     let settings = match start.settings() {
         Some(run) => args.resumed(run, |id| matches.value_source(id) == Some(ValueSource::CommandLine))?,
         None => args.settings(),
     };
     words::check(&settings.model)?;
-    Session::open(start, settings, device, &mut |event| match event {
-        Event::Note(text) => say(&text),
-        Event::Warning(text) => say(&format!("warning: {text}")),
-        Event::Step { .. } => {}
+    Session::open(start, settings, device, &mut |event| {
+        words::event(&event).iter().for_each(|text| say(text));
     })
 }
 

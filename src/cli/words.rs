@@ -1,6 +1,8 @@
 //! What the library's facts mean on the command line: names of flags, and advice.
 
+use ugatit::format;
 use ugatit::nn::{Config, ConfigError};
+use ugatit::train::run::Event;
 use ugatit::{Error, ErrorKind};
 
 /// The flag that sets a field of the configuration.
@@ -19,6 +21,20 @@ pub(super) fn flag(field: &str) -> String {
 /// Names the flag and what it may be.
 pub(super) fn check(cfg: &Config) -> Result<(), Error> {
     cfg.check().map_err(|e| config_error(&e))
+}
+
+/// A note or warning of a run for standard error; none for a step, which is progress.
+pub(super) fn event(event: &Event) -> Option<String> {
+    match event {
+        Event::Note(text) => Some(text.clone()),
+        Event::Warning(text) => Some(format!("warning: {text}")),
+        Event::SlowEmulator { seconds } => Some(format!(
+            "warning: the emulator will take {} or so for each step; a small network (--light --size 32 --ch 8 \
+             --n-res 2 --n-dis 4) takes less than a second",
+            format::duration(*seconds)
+        )),
+        Event::Step { .. } => None,
+    }
 }
 
 fn config_error(error: &ConfigError) -> Error {
@@ -67,7 +83,7 @@ fn advice(kind: ErrorKind) -> Option<&'static str> {
         ErrorKind::Other | ErrorKind::BrokenPipe => return None,
         ErrorKind::NoGpu => "--device emulator needs no GPU",
         ErrorKind::GpuFault => "--device emulator names the line of the kernel",
-        ErrorKind::MemoryShort => "try --light, a smaller --size, --ch or --batch-size",
+        ErrorKind::MemoryShort { .. } => "try --light, a smaller --size, --ch or --batch-size",
         ErrorKind::TensorTooLarge => "try a smaller --size, --ch or --batch-size",
         ErrorKind::Diverged => "try a new run with a lower --lr",
         ErrorKind::DiskFull => "make room for it, then go on with --resume",
@@ -75,11 +91,19 @@ fn advice(kind: ErrorKind) -> Option<&'static str> {
         ErrorKind::RunExists => "go on with it by --resume, or give another --out",
         ErrorKind::RunMissing => "without --resume a new run is started",
         ErrorKind::RunBroken => "give another --out to begin anew",
+        ErrorKind::RunBusy => "wait for it, or give another --out",
+        ErrorKind::StepsDone { .. } => "give more --steps",
     })
 }
 
 /// The error as it is printed: the library's hint, then the command line's advice.
 pub(super) fn with_advice(error: Error) -> Error {
+    let error = match error.kind() {
+        kind @ ErrorKind::StepsDone { steps, done } => {
+            Error::new(format!("--steps {steps}, but step {done} is done already")).of_kind(kind)
+        }
+        _ => error,
+    };
     let hint = match (error.hint_text(), advice(error.kind())) {
         (Some(hint), Some(advice)) => format!("{hint}; {advice}"),
         (None, Some(advice)) => advice.to_owned(),
@@ -129,5 +153,10 @@ mod tests {
             "no\nhint: it takes 5 MB; make room for it, then go on with --resume"
         );
         assert_eq!(with_advice(Error::new("no")).to_string(), "no");
+        let error = Error::new("done").of_kind(ErrorKind::StepsDone { steps: 2, done: 3 });
+        assert_eq!(
+            with_advice(error).to_string(),
+            "--steps 2, but step 3 is done already\nhint: give more --steps"
+        );
     }
 }

@@ -7,7 +7,7 @@ use super::Device;
 use super::cuda::Cuda;
 use super::emulator::{Emulator, Options};
 use super::executable::DeviceHandle;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// The environment variable that says which device to use where no option does.
 pub const VARIABLE: &str = "UGATIT_DEVICE";
@@ -87,7 +87,7 @@ pub fn open(choice: Choice) -> Result<(DeviceHandle, String)> {
         Choice::Cuda(ordinal) => match ordinal.map_or_else(first_gpu, Cuda::open) {
             Ok(gpu) => cuda(gpu),
             Err(error) if error.hint_text().is_some() => Err(error),
-            Err(error) => Err(error.hint("--device emulator needs no GPU")),
+            Err(error) => Err(error.of_kind(ErrorKind::NoGpu)),
         },
     }
 }
@@ -128,6 +128,6 @@ mod tests {
         assert!(why.starts_with("emulator: "), "{why}");
         let error = open(Choice::Cuda(None)).err().unwrap();
         assert!(why.ends_with(error.message()), "{why}, {error}");
-        assert_eq!(error.hint_text(), Some("--device emulator needs no GPU"));
+        assert_eq!(error.kind(), ErrorKind::NoGpu);
     }
 }

@@ -7,7 +7,7 @@ pub mod params;
 mod tap;
 
 pub use config::{Config, ConfigError};
-pub use discriminator::{DiscriminatorOutput, discriminator};
-pub use generator::{GeneratorOutput, generator};
-pub use params::{Bound, Net, NetSpec, ParamSpec, Role};
+pub use discriminator::{DiscriminatorOutput, DiscriminatorParams, discriminator};
+pub use generator::{GeneratorOutput, GeneratorParams, generator};
+pub use params::{Net, ParamClass, ParamId, ParamLayout, ParamList, ParamSpec, ParamValues, Role};
 pub use tap::Tap;

@@ -1,14 +1,12 @@
-//! Names, shapes, layouts and initial values of every weight, and how files and device memory differ.
+//! Names, shapes, layouts and initial values of parameters, and how files and device memory differ.
 //!
 //! Files hold the official state_dict: NCHW, one tensor a network. The device holds both directions of
-//! a tensor one after the other, convolution weights as `[K, K, CI, CO]`.
-
-use std::collections::HashMap;
+//! a tensor one after the other, convolution weights as `[K, K, CI, CO]`. A parameter is a [`ParamId`]; its
+//! official name is for files and for people.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::Config;
 use crate::tape::{StateView, Tape, Value};
 use crate::tensor::Shape;
 
@@ -52,6 +50,27 @@ impl Role {
     }
 }
 
+/// A parameter of a role: its place in the official order, handed out by the [`ParamList`] it was added to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ParamId(u32);
+
+impl ParamId {
+    fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What a parameter is to the optimiser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParamClass {
+    /// Trained.
+    Weight,
+    /// Trained, and clipped after each step: the rho of an AdaLIN or ILN.
+    Rho,
+    /// A vector of spectral normalisation, u or v: written by the power iterations.
+    Spectral,
+}
+
 /// How a tensor's elements are ordered in a file, against the device's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
@@ -86,6 +105,8 @@ pub struct ParamSpec {
     pub dims: Vec<usize>,
     /// Extents of one direction on the device (d = 1).
     pub shape: Shape,
+    /// What it is to the optimiser.
+    pub class: ParamClass,
     order: Order,
     init: Init,
 }
@@ -101,9 +122,9 @@ impl ParamSpec {
         self.len() == 0
     }
 
-    /// Whether this is an AdaLIN or ILN rho, which the clip applies to.
-    pub fn is_rho(&self) -> bool {
-        self.key.ends_with(".rho")
+    /// Whether it has a gradient and moments.
+    pub fn is_trained(&self) -> bool {
+        self.class != ParamClass::Spectral
     }
 
     /// Calls `pair` with the position of every element in the device's order and in the file's.
@@ -181,240 +202,240 @@ impl ParamSpec {
     }
 }
 
-/// All tensors of one role, in the official order; `weights` are trained, `vectors` are the u and v of
-/// spectral normalisation.
-#[derive(Clone, Debug)]
-pub struct NetSpec {
-    /// Which network.
-    pub role: Role,
-    /// Trained tensors.
-    pub weights: Vec<ParamSpec>,
-    /// Spectral vectors.
-    pub vectors: Vec<ParamSpec>,
-    /// Keys of weights and vectors in the official order.
-    pub order: Vec<String>,
+/// A weight with the vectors of its spectral normalisation.
+#[derive(Clone, Copy, Debug)]
+pub struct SpectralParams {
+    /// The weight as it is trained.
+    pub weight: ParamId,
+    /// Left singular vector, one element for each output channel.
+    pub u: ParamId,
+    /// Right singular vector.
+    pub v: ParamId,
 }
 
-#[derive(Default)]
-struct Builder {
-    weights: Vec<ParamSpec>,
-    vectors: Vec<ParamSpec>,
-    order: Vec<String>,
-}
+/// The parameters of a role in the official order, as far as they were added.
+#[derive(Debug, Default)]
+pub struct ParamList(Vec<ParamSpec>);
 
-impl Builder {
-    fn push(&mut self, key: String, dims: &[usize], shape: Shape, order: Order, init: Init) {
-        self.order.push(key.clone());
-        let vector = key.ends_with("weight_u") || key.ends_with("weight_v");
-        let spec = ParamSpec { key, dims: dims.to_vec(), shape, order, init };
-        if vector { self.vectors.push(spec) } else { self.weights.push(spec) }
+impl ParamList {
+    fn push(&mut self, spec: ParamSpec) -> ParamId {
+        self.0.push(spec);
+        ParamId((self.0.len() - 1) as u32)
     }
 
-    fn row(&mut self, key: &str, c: usize) {
-        self.push(key.into(), &[1, c], Shape::row(1, c), Order::Same, Init::Uniform { fan_in: c });
+    fn weight(
+        &mut self,
+        key: impl Into<String>,
+        dims: &[usize],
+        shape: Shape,
+        order: Order,
+        init: Init,
+    ) -> ParamId {
+        let (key, class) = (key.into(), ParamClass::Weight);
+        self.push(ParamSpec { key, dims: dims.to_vec(), shape, class, order, init })
     }
 
-    fn map_row(&mut self, key: String, c: usize, value: f32) {
-        self.push(key, &[1, c, 1, 1], Shape::row(1, c), Order::Same, Init::Constant(value));
+    /// The weights of a linear layer with one output, `[1, C]`.
+    pub(super) fn row(&mut self, key: impl Into<String>, c: usize) -> ParamId {
+        self.weight(key, &[1, c], Shape::row(1, c), Order::Same, Init::Uniform { fan_in: c })
     }
 
-    fn linear(&mut self, key: &str, o: usize, i: usize) {
-        self.push(key.into(), &[o, i], Shape::new(1, 1, 1, o, i), Order::Same, Init::Uniform { fan_in: i });
+    /// One value a channel, `[1, C, 1, 1]`.
+    pub(super) fn map_row(&mut self, key: impl Into<String>, c: usize, value: f32) -> ParamId {
+        self.weight(key, &[1, c, 1, 1], Shape::row(1, c), Order::Same, Init::Constant(value))
     }
 
-    fn conv(&mut self, key: String, co: usize, ci: usize, k: usize) {
+    /// The share of the instance norm, one value a channel.
+    pub(super) fn rho(&mut self, key: impl Into<String>, c: usize, value: f32) -> ParamId {
+        let id = self.map_row(key, c, value);
+        self.0[id.index()].class = ParamClass::Rho;
+        id
+    }
+
+    /// The weights of a linear layer, `[O, I]`.
+    pub(super) fn linear(&mut self, key: impl Into<String>, o: usize, i: usize) -> ParamId {
+        self.weight(key, &[o, i], Shape::new(1, 1, 1, o, i), Order::Same, Init::Uniform { fan_in: i })
+    }
+
+    /// The weights of a linear layer over a whole map of `c` channels, `[O, C H W]`.
+    pub(super) fn linear_over_map(
+        &mut self,
+        key: impl Into<String>,
+        o: usize,
+        c: usize,
+        pixels: usize,
+    ) -> ParamId {
+        let i = pixels * c;
+        let order = Order::Flat { o, c, pixels };
+        self.weight(key, &[o, i], Shape::new(1, 1, 1, o, i), order, Init::Uniform { fan_in: i })
+    }
+
+    /// The weights of a convolution, `[CO, CI, K, K]`.
+    pub(super) fn conv(&mut self, key: impl Into<String>, co: usize, ci: usize, k: usize) -> ParamId {
         let fan_in = ci * k * k;
         let shape = Shape::new(1, k, k, ci, co);
-        self.push(key, &[co, ci, k, k], shape, Order::Conv { k, ci, co }, Init::Uniform { fan_in });
+        self.weight(key, &[co, ci, k, k], shape, Order::Conv { k, ci, co }, Init::Uniform { fan_in })
     }
 
-    fn bias(&mut self, key: String, co: usize, fan_in: usize) {
-        self.push(key, &[co], Shape::row(1, co), Order::Same, Init::Uniform { fan_in });
+    /// The bias of a convolution, `[CO]`.
+    pub(super) fn bias(&mut self, key: impl Into<String>, co: usize, fan_in: usize) -> ParamId {
+        self.weight(key, &[co], Shape::row(1, co), Order::Same, Init::Uniform { fan_in })
     }
 
-    fn spectral_vectors(&mut self, module: &str, co: usize, ci: usize, k: usize) {
-        self.push(format!("{module}.weight_u"), &[co], Shape::row(1, co), Order::Same, Init::UnitNormal);
+    /// The vectors of a module whose weight, `[CO, CI, K, K]`, was just added.
+    pub(super) fn spectral(
+        &mut self,
+        module: &str,
+        weight: ParamId,
+        [co, ci, k]: [usize; 3],
+    ) -> SpectralParams {
         let n = ci * k * k;
-        self.push(
-            format!("{module}.weight_v"),
-            &[n],
-            Shape::row(1, n),
-            Order::Taps { k, ci },
-            Init::UnitNormal,
-        );
-    }
-
-    fn finish(self, role: Role) -> NetSpec {
-        NetSpec { role, weights: self.weights, vectors: self.vectors, order: self.order }
-    }
-}
-
-impl NetSpec {
-    /// The tensors of a role under a configuration.
-    pub fn new(role: Role, cfg: &Config) -> Self {
-        match role {
-            Role::Generator => Self::generator(cfg),
-            Role::Global => Self::discriminator(role, cfg, cfg.layers_global()),
-            Role::Local => Self::discriminator(role, cfg, cfg.layers_local()),
-        }
-    }
-
-    fn generator(cfg: &Config) -> Self {
-        let (ch, c) = (cfg.ch, 4 * cfg.ch);
-        // rho starts at 0.9 in the official PyTorch code; a lower ceiling is where it starts as well.
-        let rho = 0.9f64.min(cfg.rho_max) as f32;
-        let mut b = Builder::default();
-        b.row("gap_fc.weight", c);
-        b.row("gmp_fc.weight", c);
-        b.conv("conv1x1.weight".into(), c, 2 * c, 1);
-        b.bias("conv1x1.bias".into(), c, 2 * c);
-        b.linear("gamma.weight", c, c);
-        b.linear("beta.weight", c, c);
-        for i in 1..=cfg.n_res {
-            for j in 1..=2 {
-                b.conv(format!("UpBlock1_{i}.conv{j}.weight"), c, c, 3);
-                b.map_row(format!("UpBlock1_{i}.norm{j}.rho"), c, rho);
-            }
-        }
-        b.conv("DownBlock.1.weight".into(), ch, cfg.img_ch, 7);
-        b.conv("DownBlock.5.weight".into(), 2 * ch, ch, 3);
-        b.conv("DownBlock.9.weight".into(), c, 2 * ch, 3);
-        for i in 0..cfg.n_res {
-            for j in [1, 5] {
-                b.conv(format!("DownBlock.{}.conv_block.{j}.weight", 12 + i), c, c, 3);
-            }
-        }
-        if cfg.light {
-            b.linear("FC.0.weight", c, c);
-        } else {
-            let pixels = (cfg.img_size / 4) * (cfg.img_size / 4);
-            let i = pixels * c;
-            let order = Order::Flat { o: c, c, pixels };
-            b.push(
-                "FC.0.weight".into(),
-                &[c, i],
-                Shape::new(1, 1, 1, c, i),
+        let mut vector = |name: &str, len: usize, order: Order| {
+            self.push(ParamSpec {
+                key: format!("{module}.{name}"),
+                dims: vec![len],
+                shape: Shape::row(1, len),
+                class: ParamClass::Spectral,
                 order,
-                Init::Uniform { fan_in: i },
-            );
-        }
-        b.linear("FC.2.weight", c, c);
-        for (conv, norm, co, ci) in [(2, 3, 2 * ch, c), (7, 8, ch, 2 * ch)] {
-            b.conv(format!("UpBlock2.{conv}.weight"), co, ci, 3);
-            b.map_row(format!("UpBlock2.{norm}.rho"), co, 0.0);
-            b.map_row(format!("UpBlock2.{norm}.gamma"), co, 1.0);
-            b.map_row(format!("UpBlock2.{norm}.beta"), co, 0.0);
-        }
-        b.conv("UpBlock2.11.weight".into(), cfg.img_ch, ch, 7);
-        b.finish(Role::Generator)
-    }
-
-    fn discriminator(role: Role, cfg: &Config, layers: usize) -> Self {
-        let widths: Vec<usize> =
-            std::iter::once(cfg.img_ch).chain((0..layers - 1).map(|i| cfg.ch << i)).collect();
-        let c = widths[layers - 1];
-        let mut b = Builder::default();
-        for name in ["gap_fc", "gmp_fc"] {
-            b.row(&format!("{name}.weight_orig"), c);
-            b.spectral_vectors(name, 1, c, 1);
-        }
-        b.conv("conv1x1.weight".into(), c, 2 * c, 1);
-        b.bias("conv1x1.bias".into(), c, 2 * c);
-        b.conv("conv.weight_orig".into(), 1, c, 4);
-        b.spectral_vectors("conv", 1, c, 4);
-        for (i, pair) in widths.windows(2).enumerate() {
-            let (module, ci, co) = (format!("model.{}", 1 + 3 * i), pair[0], pair[1]);
-            b.bias(format!("{module}.bias"), co, ci * 16);
-            b.conv(format!("{module}.weight_orig"), co, ci, 4);
-            b.spectral_vectors(&module, co, ci, 4);
-        }
-        b.finish(role)
+                init: Init::UnitNormal,
+            })
+        };
+        let u = vector("weight_u", co, Order::Same);
+        let v = vector("weight_v", n, Order::Taps { k, ci });
+        SpectralParams { weight, u, v }
     }
 }
 
-/// Where the weights of a role lie: a range of the group's buffer for each tensor, both directions.
+/// Tensors start on 16 bytes, for vector loads.
+const ALIGN: usize = 4;
+
+/// The parameters of a role and where they lie: a range for each, of both directions, in the buffer of its class.
 #[derive(Clone, Debug)]
-pub struct Bound {
-    /// The tensors.
-    pub spec: NetSpec,
-    /// First element of each weight in the group's buffers (the same for weight, gradient and moments).
-    pub weight_offset: Vec<usize>,
-    /// First element of each vector in the vectors' buffer.
-    pub vector_offset: Vec<usize>,
+pub struct ParamLayout {
+    role: Role,
+    specs: Vec<ParamSpec>,
+    /// First float of each in its buffer (the same for a weight, its gradient and its moments).
+    first: Vec<usize>,
 }
 
-/// A role's tensors as values on a tape.
-#[derive(Clone, Debug, Default)]
-pub struct Net {
-    values: HashMap<String, Value>,
-}
-
-impl Net {
-    /// The value of a key.
-    ///
-    /// # Panics
-    /// When the network has no such tensor: a bug in the model code.
-    pub fn get(&self, key: &str) -> Value {
-        *self.values.get(key).unwrap_or_else(|| panic!("the network has no tensor {key}"))
+impl ParamLayout {
+    /// The parameters of a list, none of which has a place yet.
+    pub fn new(role: Role, list: ParamList) -> Self {
+        let first = vec![0; list.0.len()];
+        Self { role, specs: list.0, first }
     }
 
-    /// Puts tensors of `bound` on a tape: both directions, or one of them (inference).
-    pub fn bind(
-        tape: &mut Tape,
-        bound: &Bound,
-        weights: u32,
-        vectors: u32,
-        direction: Option<usize>,
-    ) -> Self {
-        let role = bound.spec.role.short();
-        let mut values = HashMap::new();
-        let tensors = bound
-            .spec
-            .weights
-            .iter()
-            .zip(&bound.weight_offset)
-            .map(|t| (t, weights))
-            .chain(bound.spec.vectors.iter().zip(&bound.vector_offset).map(|t| (t, vectors)));
-        for ((spec, &first), buffer) in tensors {
-            let (d, skip) = match direction {
-                None => (2, 0),
-                Some(d) => (1, d * spec.len()),
-            };
-            let view = StateView { buffer, offset: 4 * (first + skip) as u64 };
-            let value = tape.state(format!("{role}.{}", spec.key), Shape { d, ..spec.shape }, view);
-            values.insert(spec.key.clone(), value);
+    /// Gives the parameters of a class their places, from float `next` of a buffer on; returns what is next then.
+    pub fn place(&mut self, class: ParamClass, mut next: usize) -> usize {
+        for (spec, first) in self.specs.iter().zip(&mut self.first).filter(|(s, _)| s.class == class) {
+            *first = next;
+            next += (2 * spec.len()).next_multiple_of(ALIGN);
         }
-        Self { values }
+        next
+    }
+
+    /// Whose parameters they are.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// All of them, in the official order.
+    pub fn ids(&self) -> impl Iterator<Item = ParamId> + use<> {
+        (0..self.specs.len() as u32).map(ParamId)
+    }
+
+    /// The parameter of an official key, such as `DownBlock.5.weight`.
+    pub fn find(&self, key: &str) -> Option<ParamId> {
+        self.ids().find(|id| self.spec(*id).key == key)
+    }
+
+    /// What a parameter is.
+    pub fn spec(&self, id: ParamId) -> &ParamSpec {
+        &self.specs[id.index()]
+    }
+
+    /// First float of a parameter in the buffer of its class: of direction 0, which direction 1 follows.
+    pub fn first(&self, id: ParamId) -> usize {
+        self.first[id.index()]
+    }
+}
+
+/// The parameters of a role as values of a tape.
+#[derive(Clone, Debug)]
+pub struct ParamValues {
+    role: Role,
+    /// By [`ParamId`]: the value, and the module's official name.
+    all: Vec<(Value, String)>,
+}
+
+impl ParamValues {
+    /// Puts the parameters on a tape: both directions, or one of them (inference). `buffer` gives the buffer of a
+    /// class.
+    pub fn new(
+        tape: &mut Tape,
+        layout: &ParamLayout,
+        direction: Option<usize>,
+        buffer: impl Fn(ParamClass) -> u32,
+    ) -> Self {
+        let role = layout.role;
+        let value = |id: ParamId| {
+            let spec = layout.spec(id);
+            let (d, skip) = direction.map_or((2, 0), |d| (1, d * spec.len()));
+            let view = StateView { buffer: buffer(spec.class), offset: 4 * (layout.first(id) + skip) as u64 };
+            let name = format!("{}.{}", role.short(), spec.key);
+            let module = spec.key.rsplit_once('.').map_or("", |(module, _)| module);
+            (tape.state(name, Shape { d, ..spec.shape }, view), module.to_owned())
+        };
+        Self { role, all: layout.ids().map(value).collect() }
+    }
+
+    /// Whose parameters they are.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The value of a parameter.
+    pub fn get(&self, id: ParamId) -> Value {
+        self.all[id.index()].0
+    }
+}
+
+/// A network on a tape: the values of its parameters, and which of them is what (`P`).
+#[derive(Clone, Debug)]
+pub struct Net<P> {
+    /// Which parameter is what.
+    pub params: P,
+    /// Their values.
+    pub values: ParamValues,
+}
+
+impl<P> Net<P> {
+    /// The value of a parameter.
+    pub fn get(&self, id: ParamId) -> Value {
+        self.values.get(id)
+    }
+
+    /// Official name of the module that a parameter belongs to: `DownBlock.5` of `DownBlock.5.weight`.
+    pub fn module(&self, id: ParamId) -> &str {
+        &self.values.all[id.index()].1
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod testing {
     use super::*;
 
-    fn total(spec: &NetSpec) -> usize {
-        spec.weights.iter().map(ParamSpec::len).sum()
+    /// Trained parameters of a network.
+    pub fn total(list: &ParamList) -> usize {
+        list.0.iter().filter(|p| p.is_trained()).map(ParamSpec::len).sum()
     }
 
-    #[test]
-    fn weight_counts_are_the_official_ones() {
-        let light = Config { light: true, ..Config::default() };
-        assert_eq!(total(&NetSpec::new(Role::Generator, &light)), 10_589_888);
-        assert_eq!(total(&NetSpec::new(Role::Generator, &Config::default())), 278_959_808);
-        assert_eq!(total(&NetSpec::new(Role::Global, &light)), 53_130_176);
-        assert_eq!(total(&NetSpec::new(Role::Local, &light)), 3_290_560);
-    }
-
-    #[test]
-    fn device_order_and_back_is_the_identity() {
-        let cfg = Config { img_size: 24, ch: 3, n_res: 1, n_dis: 4, ..Config::default() };
-        for role in Role::ALL {
-            let spec = NetSpec::new(role, &cfg);
-            for p in spec.weights.iter().chain(&spec.vectors) {
-                let file: Vec<f32> = (0..p.len()).map(|i| i as f32).collect();
-                assert_eq!(p.dims.iter().product::<usize>(), p.len(), "{}", p.key);
-                assert_eq!(p.to_file(&p.to_device(&file)), file, "{}", p.key);
-            }
+    /// Panics unless the device's order and back is the identity for all.
+    pub fn assert_orders_invert(list: &ParamList) {
+        for p in &list.0 {
+            let file: Vec<f32> = (0..p.len()).map(|i| i as f32).collect();
+            assert_eq!(p.dims.iter().product::<usize>(), p.len(), "{}", p.key);
+            assert_eq!(p.to_file(&p.to_device(&file)), file, "{}", p.key);
         }
     }
 }

@@ -10,5 +10,5 @@ mod write;
 pub use heatmap::{JET, grey_map, heatmap, overlay, resize_grey};
 pub use losses::LossTable;
 pub use progress::Progress;
-pub use sample_grid::{Column, Half, column, sample_grid};
+pub use sample_grid::{DirectionGrid, SampleColumn, column, sample_grid};
 pub use write::{save_png, write_whole};

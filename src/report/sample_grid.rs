@@ -9,7 +9,7 @@ use crate::{Error, Result};
 ///
 /// Images have shape [S, S, 3] (as NHWC, in [-1, 1]), attention maps [h, w].
 #[derive(Debug, Clone, Copy)]
-pub struct Column<'a> {
+pub struct SampleColumn<'a> {
     /// The image itself, as the generators saw it.
     pub real: &'a [f32],
     /// A2A (the identity), A2B (the translation) and A2B2A (there and back).
@@ -20,15 +20,15 @@ pub struct Column<'a> {
 
 /// The samples of one direction.
 #[derive(Debug, Clone)]
-pub struct Half<'a> {
+pub struct DirectionGrid<'a> {
     /// The domain the images are from, one letter: `A` in A2B.
     pub source: char,
     /// The domain they are translated to: `B` in A2B.
     pub target: char,
     /// Samples from the training images.
-    pub train: Vec<Column<'a>>,
+    pub train: Vec<SampleColumn<'a>>,
     /// Samples from the test images; may be none.
-    pub test: Vec<Column<'a>>,
+    pub test: Vec<SampleColumn<'a>>,
 }
 
 /// One column of a sample grid, seven images of `size` x `size` from top to bottom: the real image;
@@ -39,7 +39,7 @@ pub struct Half<'a> {
 /// # Errors
 /// If something has another length than `size` and `heat` (width, height of the attention maps)
 /// ask for.
-pub fn column(column: &Column<'_>, size: usize, heat: (usize, usize)) -> Result<Rgb8> {
+pub fn column(column: &SampleColumn<'_>, size: usize, heat: (usize, usize)) -> Result<Rgb8> {
     let mut image = Rgb8::filled(size, 7 * size, WHITE);
     image.paste(&from_output(column.real, size, size)?, 0, 0);
     for (i, (output, map)) in column.outputs.iter().zip(column.heatmaps).enumerate() {
@@ -57,26 +57,26 @@ pub fn column(column: &Column<'_>, size: usize, heat: (usize, usize)) -> Result<
 ///
 /// # Errors
 /// As [`column()`], and if there is no sample at all.
-pub fn sample_grid(halves: &[Half<'_>], size: usize, heat: (usize, usize)) -> Result<Rgb8> {
+pub fn sample_grid(directions: &[DirectionGrid<'_>], size: usize, heat: (usize, usize)) -> Result<Rgb8> {
     let font = Font::label(size);
     let gap = (size / 16).max(2);
     // The longest name has five characters.
     let label = 5 * font.advance() + 2 * gap;
     let top = font.line();
-    let width_of = |half: &Half<'_>| {
-        let columns = half.train.len() + half.test.len();
-        let gap = if half.train.is_empty() || half.test.is_empty() { 0 } else { gap };
+    let width_of = |direction: &DirectionGrid<'_>| {
+        let columns = direction.train.len() + direction.test.len();
+        let gap = if direction.train.is_empty() || direction.test.is_empty() { 0 } else { gap };
         label + columns * size + gap
     };
-    if halves.iter().all(|half| half.train.is_empty() && half.test.is_empty()) {
+    if directions.iter().all(|direction| direction.train.is_empty() && direction.test.is_empty()) {
         return Err(Error::new("a sample grid needs an image"));
     }
-    let gaps = 2 * gap * (halves.len() - 1);
-    let width = halves.iter().map(width_of).sum::<usize>() + gaps;
+    let gaps = 2 * gap * (directions.len() - 1);
+    let width = directions.iter().map(width_of).sum::<usize>() + gaps;
     let mut grid = Rgb8::filled(width, top + 7 * size, WHITE);
     let mut x = 0;
-    for half in halves {
-        for (row, name) in row_names(half).iter().enumerate() {
+    for direction in directions {
+        for (row, name) in row_names(direction).iter().enumerate() {
             let lines = name.len() * font.line();
             let mut y = top + row * size + size.saturating_sub(lines) / 2;
             for line in name {
@@ -85,8 +85,8 @@ pub fn sample_grid(halves: &[Half<'_>], size: usize, heat: (usize, usize)) -> Re
             }
         }
         let mut at = x + label;
-        for (name, samples) in [("train", &half.train), ("test", &half.test)] {
-            if name == "test" && !half.train.is_empty() {
+        for (name, samples) in [("train", &direction.train), ("test", &direction.test)] {
+            if name == "test" && !direction.train.is_empty() {
                 at += gap;
             }
             if name.len() * font.advance() <= samples.len() * size {
@@ -97,7 +97,7 @@ pub fn sample_grid(halves: &[Half<'_>], size: usize, heat: (usize, usize)) -> Re
                 at += size;
             }
         }
-        x += width_of(half) + 2 * gap;
+        x += width_of(direction) + 2 * gap;
     }
     Ok(grid)
 }
@@ -106,8 +106,8 @@ const WHITE: [u8; 3] = [255; 3];
 const BLACK: [u8; 3] = [0; 3];
 
 /// The names of the seven rows, each in lines.
-fn row_names(half: &Half<'_>) -> [Vec<String>; 7] {
-    let (a, b) = (half.source, half.target);
+fn row_names(direction: &DirectionGrid<'_>) -> [Vec<String>; 7] {
+    let (a, b) = (direction.source, direction.target);
     let passes = [format!("{a}2{a}"), format!("{a}2{b}"), format!("{a}2{b}2{a}")];
     let [identity, translation, cycle] = passes;
     let heat = |pass: &str| vec![pass.to_owned(), "heat".to_owned()];
@@ -141,9 +141,9 @@ mod tests {
             Self { images: [0, 1, 2, 3].map(image), maps: [0, 1, 2].map(map) }
         }
 
-        fn column(&self) -> Column<'_> {
+        fn column(&self) -> SampleColumn<'_> {
             let [real, outputs @ ..] = &self.images;
-            Column {
+            SampleColumn {
                 real,
                 outputs: outputs.each_ref().map(Vec::as_slice),
                 heatmaps: self.maps.each_ref().map(Vec::as_slice),
@@ -175,11 +175,21 @@ mod tests {
     fn a_grid_has_all_columns_and_nothing_else_in_colour() {
         let samples: Vec<_> = (0..5).map(|i| Sample::new(16, 10 * i)).collect();
         let columns: Vec<_> = samples.iter().map(Sample::column).collect();
-        let halves = [
-            Half { source: 'A', target: 'B', train: columns[..2].to_vec(), test: columns[2..3].to_vec() },
-            Half { source: 'B', target: 'A', train: columns[3..4].to_vec(), test: columns[4..].to_vec() },
+        let directions = [
+            DirectionGrid {
+                source: 'A',
+                target: 'B',
+                train: columns[..2].to_vec(),
+                test: columns[2..3].to_vec(),
+            },
+            DirectionGrid {
+                source: 'B',
+                target: 'A',
+                train: columns[3..4].to_vec(),
+                test: columns[4..].to_vec(),
+            },
         ];
-        let grid = sample_grid(&halves, 16, (4, 4)).unwrap();
+        let grid = sample_grid(&directions, 16, (4, 4)).unwrap();
         // Names are 5 x 7 + 2 x 2 wide and 16 high; gaps 2 between train and test, 4 between directions.
         assert_eq!((grid.width(), grid.height()), (39 + 50 + 4 + 39 + 34, 16 + 112));
         let places = [39, 55, 73, 132, 150];
@@ -199,8 +209,8 @@ mod tests {
 
     #[test]
     fn rows_are_named_by_direction() {
-        let half = Half { source: 'B', target: 'A', train: vec![], test: vec![] };
-        let names: Vec<String> = row_names(&half).iter().map(|lines| lines.join(" ")).collect();
+        let direction = DirectionGrid { source: 'B', target: 'A', train: vec![], test: vec![] };
+        let names: Vec<String> = row_names(&direction).iter().map(|lines| lines.join(" ")).collect();
         assert_eq!(names.join(", "), "B, B2B heat, B2B, B2A heat, B2A, B2A2B heat, B2A2B");
     }
 
@@ -209,10 +219,11 @@ mod tests {
         let sample = Sample::new(16, 1);
         assert!(column(&sample.column(), 16, (4, 5)).is_err());
         assert!(column(&sample.column(), 17, (4, 4)).is_err());
-        let half = Half { source: 'A', target: 'B', train: vec![], test: vec![] };
-        assert!(sample_grid(&[half], 16, (4, 4)).is_err());
+        let direction = DirectionGrid { source: 'A', target: 'B', train: vec![], test: vec![] };
+        assert!(sample_grid(&[direction], 16, (4, 4)).is_err());
         assert!(sample_grid(&[], 16, (4, 4)).is_err());
-        let half = Half { source: 'A', target: 'B', train: vec![], test: vec![sample.column()] };
-        assert_eq!(sample_grid(&[half], 16, (4, 4)).unwrap().width(), 39 + 16);
+        let direction =
+            DirectionGrid { source: 'A', target: 'B', train: vec![], test: vec![sample.column()] };
+        assert_eq!(sample_grid(&[direction], 16, (4, 4)).unwrap().width(), 39 + 16);
     }
 }

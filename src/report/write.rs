@@ -1,4 +1,4 @@
-//! Files that are either whole or not there.
+//! Images and texts, written so that a file is either whole or not there.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -8,6 +8,7 @@ use image::{ExtendedColorType, ImageEncoder};
 
 use crate::data::Rgb8;
 use crate::error::io_reason;
+use crate::publish::publish;
 use crate::{Error, Result};
 
 /// Writes an image as PNG, see [`write_whole`].
@@ -24,25 +25,14 @@ pub fn save_png(path: &Path, rgb: &Rgb8) -> Result<()> {
     write_whole(path, &bytes)
 }
 
-/// Writes a file beside its place and then moves it there.
+/// Writes a file beside its place, forces it to the disk and then moves it there.
 ///
 /// Whoever looks, and whatever happens in between, sees the old file or the new one, never a part.
 ///
 /// # Errors
 /// If it cannot be written: the error names the file, and nothing is left beside it.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let Some(name) = path.file_name() else {
-        return Err(Error::new(format!("cannot write {}: not a file name", path.display())));
-    };
-    let mut beside = std::ffi::OsString::from(".");
-    beside.push(name);
-    beside.push(format!(".{}.part", std::process::id()));
-    let beside = path.with_file_name(beside);
-    std::fs::write(&beside, bytes).and_then(|()| std::fs::rename(&beside, path)).map_err(|e| {
-        // It may never have been made; the first failure is the one to tell.
-        let _ = std::fs::remove_file(&beside);
-        cannot_write(path, &e)
-    })
+    publish(path, |e| cannot_write(path, e), |out| out.write_all(bytes).map_err(|e| cannot_write(path, &e)))
 }
 
 /// The error of a failed write, with what helps against it.

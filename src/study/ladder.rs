@@ -12,7 +12,8 @@ use crate::bench::adalin::tensors::Inputs;
 use crate::device::executable::Executable;
 use crate::device::{Program, Space};
 use crate::tape::{
-    About, Activation, ConvVariant, LowerOptions, NormVariant, Seed, StateLayout, StateView, Tape, plan_with,
+    About, Activation, BufferRole, ConvVariant, LowerOptions, NormVariant, Seed, StateLayout, StateView,
+    Tape, plan_with,
 };
 use crate::tensor::{DType, Shape};
 
@@ -110,7 +111,7 @@ pub fn convolution(ci: usize, co: usize, wanted: &[ConvVariant]) -> Result<Ladde
         let mut layout = StateLayout::default();
         let mut tape = Tape::new();
         let mut state = |name: &str, shape: Shape| {
-            let buffer = layout.add(name, 4 * shape.len() as u64);
+            let buffer = layout.add(BufferRole::Operand, name, 4 * shape.len() as u64);
             tape.state(name, shape, StateView { buffer, offset: 0 })
         };
         let (x, w, dout) = (state("x", inp), state("weight", weight), state("dout", out));

@@ -15,7 +15,7 @@ use crate::device::executable::{DeviceHandle, Executable};
 use crate::device::select::{self, Choice};
 use crate::nn::Config;
 use crate::tape::NormVariant;
-use crate::train::{Recording, Trainer};
+use crate::train::{Recording, Trainer, TrainingPlan};
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -132,8 +132,8 @@ pub fn counting_emulator() -> DeviceHandle {
 pub fn training_step(step: &Step, choice: Choice) -> Result<Record> {
     let (device, _) = select::open(choice)?;
     device.lock().set_counting(true);
-    let mut trainer =
-        Trainer::with_options(&device, &step.cfg, step.batch, 0, Recording::default(), step.norm.into())?;
+    let plan = TrainingPlan::new(&step.cfg, step.batch, 0, Recording::default(), step.norm.into())?;
+    let mut trainer = Trainer::load(&device, plan)?;
     trainer.initialise(step.seed)?;
     let mut rng = ChaCha8Rng::seed_from_u64(step.seed ^ 0x7069_6374_7572_6573);
     let len = step.batch * step.cfg.img_size * step.cfg.img_size * 3;

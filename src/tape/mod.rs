@@ -23,5 +23,5 @@ pub use ops::norm::{self, Affine};
 pub use ops::spectral::Spectral;
 pub use plan::{Planned, plan, plan_with};
 pub use record::Tape;
-pub use value::{Place, StateLayout, StateView, Value, ValueInfo};
+pub use value::{BufferRole, Place, StateBuffer, StateLayout, StateView, Value, ValueInfo};
 pub use variant::{About, ConvVariant, LowerOptions, NormVariant};

@@ -26,7 +26,7 @@ pub struct Planned {
 /// dropped.
 ///
 /// # Errors
-/// When a launch does not fit its kernel's signature: a bug in the engine, told with the launch.
+/// When a launch does not fit its kernel's signature: a bug in the engine; the message names the launch.
 pub fn plan(name: &str, tape: &Tape, layout: &StateLayout) -> Result<Planned> {
     plan_with(name, tape, layout, LowerOptions::default())
 }

@@ -68,30 +68,80 @@ impl Values {
     }
 }
 
+/// What a persistent buffer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BufferRole {
+    /// Trained parameters.
+    Weights,
+    /// The vectors u and v of spectral normalisation.
+    Spectral,
+    /// Gradients of the weights.
+    Gradients,
+    /// One of Adam's two moments of the weights.
+    Moments,
+    /// Images that the host writes before a run.
+    Images,
+    /// What the host writes before each step: learning rate and bias correction.
+    Schedule,
+    /// What a step leaves of its losses.
+    LossTerms,
+    /// An input or a result of single operations, outside of any network.
+    Operand,
+}
+
+impl BufferRole {
+    /// Whether kernels may read of it what nobody has written: moments before the first step, and the gaps between
+    /// tensors. All else is written by the host or a launch before it is read.
+    pub fn starts_at_zero(self) -> bool {
+        match self {
+            Self::Weights | Self::Spectral | Self::Gradients | Self::Moments => true,
+            Self::Images | Self::Schedule | Self::LossTerms | Self::Operand => false,
+        }
+    }
+}
+
+/// One persistent buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateBuffer {
+    /// For people.
+    pub name: String,
+    /// What it is for.
+    pub role: BufferRole,
+    /// Its first byte in the state allocation.
+    pub offset: u64,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
 /// Persistent buffers of a run, laid out one after the other: weights, gradients, moments, inputs.
 #[derive(Clone, Debug, Default)]
 pub struct StateLayout {
-    buffers: Vec<(String, u64, u64)>,
+    buffers: Vec<StateBuffer>,
     bytes: u64,
 }
 
 impl StateLayout {
     /// Adds a buffer of so many bytes and returns its index.
-    pub fn add(&mut self, name: impl Into<String>, bytes: u64) -> u32 {
+    pub fn add(&mut self, role: BufferRole, name: impl Into<String>, bytes: u64) -> u32 {
         let offset = self.bytes;
         self.bytes = (offset + bytes).next_multiple_of(crate::device::BUFFER_ALIGN);
-        self.buffers.push((name.into(), offset, bytes));
+        self.buffers.push(StateBuffer { name: name.into(), role, offset, bytes });
         (self.buffers.len() - 1) as u32
     }
 
     /// First byte of a view in the state allocation.
     pub fn offset(&self, view: StateView) -> u64 {
-        self.buffers[view.buffer as usize].1 + view.offset
+        self.buffers[view.buffer as usize].offset + view.offset
     }
 
-    /// Name, offset and size of every buffer.
-    pub fn buffers(&self) -> impl Iterator<Item = (&str, u64, u64)> {
-        self.buffers.iter().map(|(n, o, b)| (n.as_str(), *o, *b))
+    /// Every buffer, in order.
+    pub fn buffers(&self) -> &[StateBuffer] {
+        &self.buffers
+    }
+
+    /// Bytes of all buffers of a role, without the gaps of alignment between buffers.
+    pub fn bytes_of(&self, role: BufferRole) -> u64 {
+        self.buffers.iter().filter(|b| b.role == role).map(|b| b.bytes).sum()
     }
 
     /// Bytes of the allocation.

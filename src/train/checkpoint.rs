@@ -5,33 +5,32 @@
 //! Everything else is text in the header, see [`Meta`]; as batches are a pure function of images,
 //! seed and step, there is no generator's state among it.
 //!
-//! **Invariant: a file under a checkpoint's name is whole.** It is written under another name, in the
-//! same folder, forced to the disk, and only then renamed. Tensors go from the device to the file and
+//! **Invariant: a file under a checkpoint's name is whole**, see [`publish`]. Tensors go from the device to the file and
 //! back one by one, so that a full-size model (7.5 GB) needs no memory for a copy of it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
-use std::io::{self, BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
-use safetensors::tensor::Metadata;
-use serde_json::json;
+use safetensors::tensor::{Metadata, TensorInfo};
 
-use super::{Inference, Model, Slot, Trainer};
+use super::{Inference, Model, TensorId, TensorRole, Trainer};
 use crate::error::io_reason;
 use crate::nn::Config;
+use crate::publish::{is_temporary, publish};
 use crate::tape::NormVariant;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// Version of the file format, in its header.
 const FORMAT: &str = "1";
 
+/// Where a safetensors header keeps its text.
+const METADATA: &str = "__metadata__";
+
 /// Ending of a checkpoint's name.
 const EXTENSION: &str = ".safetensors";
-
-/// Ending of the name of a file that is being written; the name begins with a dot.
-const TEMPORARY: &str = ".part";
 
 /// No header is longer than this many bytes.
 const MAX_HEADER: u64 = 100 << 20;
@@ -56,139 +55,88 @@ pub struct Meta {
     pub norm: NormVariant,
 }
 
-/// A tensor of a file.
-struct Entry {
-    net: &'static str,
-    key: String,
-    slot: Slot,
-    dims: Vec<usize>,
-}
-
-impl Entry {
-    fn name(&self) -> String {
-        let prefix = match self.slot {
-            Slot::M => "adam_m/",
-            Slot::V => "adam_v/",
-            Slot::Weight | Slot::Grad => "",
-        };
-        format!("{prefix}{}/{}", self.net, self.key)
-    }
-
-    fn bytes(&self) -> u64 {
-        4 * self.dims.iter().map(|&d| d as u64).product::<u64>()
-    }
-}
-
-/// The tensors of these slots in the official order, one slot after the other.
-fn entries(model: &Model, slots: &[Slot]) -> Result<Vec<Entry>> {
-    let mut entries = Vec::new();
-    for &slot in slots {
-        for (net, key, trained) in model.tensors() {
-            if trained || slot == Slot::Weight {
-                let dims = model.locate(net, key, slot)?.1.dims.clone();
-                entries.push(Entry { net, key: key.to_owned(), slot, dims });
-            }
-        }
-    }
-    Ok(entries)
-}
-
 /// What a training checkpoint holds: weights, then moments.
-const SLOTS: [Slot; 3] = [Slot::Weight, Slot::M, Slot::V];
+const SAVED: [TensorRole; 3] = [TensorRole::Weight, TensorRole::FirstMoment, TensorRole::SecondMoment];
+
+/// The name of a tensor in a file.
+fn name(model: &Model, id: TensorId) -> String {
+    let prefix = match id.tensor() {
+        TensorRole::FirstMoment => "adam_m/",
+        TensorRole::SecondMoment => "adam_v/",
+        TensorRole::Weight | TensorRole::Gradient => "",
+    };
+    format!("{prefix}{}/{}", id.net(), model.spec(id).key)
+}
 
 /// Saves the run as `path`. An existing file is replaced only by a whole one.
 ///
 /// # Errors
 /// When the file cannot be written, and when a weight is not a finite number: such a checkpoint is of
 /// no use to anyone. Nothing is left behind then.
-pub fn save(trainer: &mut Trainer, meta: &Meta, path: &Path) -> Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = path.with_file_name(format!(".{name}{TEMPORARY}"));
-    let entries = entries(trainer.model(), &SLOTS)?;
-    let header = header(&entries, meta)?;
-    let bytes = header.len() as u64 + entries.iter().map(Entry::bytes).sum::<u64>();
-    let cannot = |e: io::Error| {
-        let error = Error::new(format!("cannot save the checkpoint {}: {}", path.display(), io_reason(&e)));
+pub fn save(trainer: &Trainer, meta: &Meta, path: &Path) -> Result<()> {
+    let model = trainer.model();
+    let ids = model.tensors(&SAVED);
+    let (header, bytes) = header(model, &ids, meta)?;
+    let cannot = |e: &io::Error| {
+        let error = Error::new(format!("cannot save the checkpoint {}: {}", path.display(), io_reason(e)));
         match e.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-                error.hint(format!(
-                    "it takes {} MB; make room for it, then go on with --resume",
-                    bytes.div_ceil(1_000_000)
-                ))
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                error.hint(format!("it takes {} MB", bytes.div_ceil(1_000_000))).of_kind(ErrorKind::DiskFull)
             }
             _ => error,
         }
     };
-    let written = write(trainer, &entries, &header, &temporary, &cannot)
-        .and_then(|()| fs::rename(&temporary, path).map_err(cannot))
-        .and_then(|()| sync_folder(path).map_err(cannot));
-    if written.is_err() {
-        // The error to tell is the first one.
-        let _ = fs::remove_file(&temporary);
-    }
-    written
+    publish(path, cannot, |out| {
+        out.write_all(&header).map_err(|e| cannot(&e))?;
+        for &id in &ids {
+            let data = trainer.get(id)?;
+            if data.iter().any(|x| !x.is_finite()) {
+                let name = name(model, id);
+                return Err(Error::new(format!("{name} is no longer finite, so it is not saved"))
+                    .of_kind(ErrorKind::Diverged));
+            }
+            out.write_all(bytemuck::cast_slice(&data)).map_err(|e| cannot(&e))?;
+        }
+        Ok(())
+    })
 }
 
-/// The header with its length in front, padded so that the tensors start on eight bytes.
-fn header(entries: &[Entry], meta: &Meta) -> Result<Vec<u8>> {
-    let config = serde_json::to_string(&meta.config)
-        .map_err(|e| Error::new(format!("the configuration cannot be written as JSON: {e}")))?;
-    let mut json = serde_json::Map::new();
-    json.insert(
-        "__metadata__".into(),
-        json!({
-            "format": FORMAT,
-            "library": concat!("ugatit ", env!("CARGO_PKG_VERSION")),
-            "config": config,
-            "step": meta.step.to_string(),
-            "seed": meta.seed.to_string(),
-            "batch_size": meta.batch_size.to_string(),
-            "pictures": format!("{:016x}", meta.images),
-            "norm_variant": meta.norm.name(),
-        }),
-    );
+/// The header with its length in front, padded so that the tensors start on eight bytes; and the bytes of the file.
+fn header(model: &Model, ids: &[TensorId], meta: &Meta) -> Result<(Vec<u8>, u64)> {
+    let cannot =
+        |e: &dyn std::fmt::Display| Error::new(format!("a checkpoint's header cannot be written: {e}"));
+    let text = [
+        ("format", FORMAT.to_owned()),
+        ("library", concat!("ugatit ", env!("CARGO_PKG_VERSION")).to_owned()),
+        ("config", serde_json::to_string(&meta.config).map_err(|e| cannot(&e))?),
+        ("step", meta.step.to_string()),
+        ("seed", meta.seed.to_string()),
+        ("batch_size", meta.batch_size.to_string()),
+        ("pictures", format!("{:016x}", meta.images)),
+        ("norm_variant", meta.norm.name().to_owned()),
+    ];
+    let text: HashMap<String, String> = text.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
     let mut at = 0;
-    for entry in entries {
-        let end = at + entry.bytes();
-        json.insert(entry.name(), json!({ "dtype": "F32", "shape": entry.dims, "data_offsets": [at, end] }));
+    let mut tensors = Vec::with_capacity(ids.len());
+    for &id in ids {
+        let spec = model.spec(id);
+        let end = at + 4 * spec.len();
+        let info = TensorInfo { dtype: Dtype::F32, shape: spec.dims.clone(), data_offsets: (at, end) };
+        tensors.push((name(model, id), info));
         at = end;
     }
-    let mut text = serde_json::Value::Object(json).to_string().into_bytes();
-    text.resize(text.len().next_multiple_of(8), b' ');
-    let mut header = (text.len() as u64).to_le_bytes().to_vec();
-    header.append(&mut text);
-    Ok(header)
-}
-
-fn write(
-    trainer: &mut Trainer,
-    entries: &[Entry],
-    header: &[u8],
-    path: &Path,
-    cannot: &dyn Fn(io::Error) -> Error,
-) -> Result<()> {
-    let mut out = BufWriter::with_capacity(1 << 20, File::create(path).map_err(cannot)?);
-    out.write_all(header).map_err(cannot)?;
-    for entry in entries {
-        let data = trainer.get(entry.net, &entry.key, entry.slot)?;
-        if data.iter().any(|x| !x.is_finite()) {
-            return Err(Error::new(format!("{} is no longer finite, so it is not saved", entry.name()))
-                .hint("go on from the last checkpoint with a lower --lr"));
-        }
-        out.write_all(bytemuck::cast_slice(&data)).map_err(cannot)?;
+    let metadata = Metadata::new(Some(text), tensors).map_err(|e| cannot(&e))?;
+    // A hash map has another order each time; the same run writes the same bytes.
+    let mut json = serde_json::to_value(&metadata).map_err(|e| cannot(&e))?;
+    if let Some(text) = json.get_mut(METADATA).and_then(serde_json::Value::as_object_mut) {
+        text.sort_keys();
     }
-    let file = out.into_inner().map_err(|e| cannot(e.into_error()))?;
-    file.sync_all().map_err(cannot)
-}
-
-/// Forces a rename to the disk.
-fn sync_folder(path: &Path) -> io::Result<()> {
-    // Other systems do not open folders as files.
-    if cfg!(unix) {
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder)?.sync_all()?;
-    }
-    Ok(())
+    let mut json = json.to_string().into_bytes();
+    json.resize(json.len().next_multiple_of(8), b' ');
+    let mut header = (json.len() as u64).to_le_bytes().to_vec();
+    header.append(&mut json);
+    let bytes = header.len() as u64 + at as u64;
+    Ok((header, bytes))
 }
 
 /// A checkpoint on disk: header read and checked, tensors read when they are asked for.
@@ -302,17 +250,15 @@ impl Checkpoint {
     /// When a tensor is missing, has another shape, or is not of that model: the error names it and both
     /// shapes. Nothing was changed then.
     pub fn load_into(&mut self, trainer: &mut Trainer) -> Result<()> {
-        let entries = entries(trainer.model(), &SLOTS)?;
-        self.check(&entries, trainer.model())?;
-        let known: HashSet<String> = entries.iter().map(Entry::name).collect();
+        let model = trainer.model();
+        let ids = model.tensors(&SAVED);
+        let names = self.check(&ids, model)?;
+        let known: HashSet<&String> = names.iter().collect();
         if let Some(other) = self.tensors.offset_keys().into_iter().find(|k| !known.contains(k)) {
-            return Err(
-                self.misfit(format!("holds {other}, which this model does not have"), trainer.model())
-            );
+            return Err(self.misfit(format!("holds {other}, which this model does not have"), model));
         }
-        for entry in &entries {
-            let data = self.read(&entry.name())?;
-            trainer.set(entry.net, &entry.key, entry.slot, &data)?;
+        for (&id, name) in ids.iter().zip(&names) {
+            trainer.set(id, &self.read(name)?)?;
         }
         Ok(())
     }
@@ -324,19 +270,20 @@ impl Checkpoint {
     /// When a tensor is missing or has another shape.
     pub fn load_generator(&mut self, direction: usize, inference: &mut Inference) -> Result<()> {
         let net = crate::nn::Role::Generator.nets()[direction.min(1)];
-        let mut entries = entries(inference.model(), &[Slot::Weight])?;
-        entries.retain(|e| e.net == net);
-        self.check(&entries, inference.model())?;
-        for entry in &entries {
-            let data = self.read(&entry.name())?;
-            inference.set(entry.net, &entry.key, &data)?;
+        let mut ids = inference.model().tensors(&[TensorRole::Weight]);
+        ids.retain(|id| id.net() == net);
+        let names = self.check(&ids, inference.model())?;
+        for (&id, name) in ids.iter().zip(&names) {
+            inference.set(id, &self.read(name)?)?;
         }
         Ok(())
     }
 
-    fn check(&self, entries: &[Entry], model: &Model) -> Result<()> {
-        for entry in entries {
-            let name = entry.name();
+    /// Looks for tensors of a model; returns their names in the file.
+    fn check(&self, ids: &[TensorId], model: &Model) -> Result<Vec<String>> {
+        let mut names = Vec::with_capacity(ids.len());
+        for &id in ids {
+            let (name, dims) = (name(model, id), &model.spec(id).dims);
             let Some(info) = self.tensors.info(&name) else {
                 return Err(self.misfit(format!("has no {name}"), model));
             };
@@ -345,24 +292,24 @@ impl Checkpoint {
                     self.misfit(format!("holds {name} as {:?}, but F32 is needed", info.dtype), model)
                 );
             }
-            if info.shape != entry.dims {
-                let what =
-                    format!("holds {name} of shape {:?}, but this model's is {:?}", info.shape, entry.dims);
+            if info.shape != *dims {
+                let what = format!("holds {name} of shape {:?}, but this model's is {dims:?}", info.shape);
                 return Err(self.misfit(what, model));
             }
+            names.push(name);
         }
-        Ok(())
+        Ok(names)
     }
 
-    /// The error of a file that does not belong to a model, with the reason where it can be told.
+    /// The error of a file that does not belong to a model, with the reason where it is known.
     fn misfit(&self, what: String, model: &Model) -> Error {
         let error = Error::new(format!("the checkpoint {} {what}", self.path.display()));
         let (its, ours) = (&self.meta.config, &model.cfg);
-        let differ: Vec<String> = shape_flags(its)
+        let differ: Vec<String> = shape_fields(its)
             .into_iter()
-            .zip(shape_flags(ours))
+            .zip(shape_fields(ours))
             .filter(|(its, ours)| its != ours)
-            .map(|((flag, its), (_, ours))| format!("{flag} {its}, not {ours}"))
+            .map(|((field, its), (_, ours))| format!("{field} {its}, not {ours}"))
             .collect();
         match differ.as_slice() {
             [] => {
@@ -390,14 +337,14 @@ impl Checkpoint {
     }
 }
 
-/// The flags that shapes of tensors depend on, with their values.
-fn shape_flags(cfg: &Config) -> [(&'static str, String); 5] {
+/// The fields that shapes of tensors depend on, with their values.
+fn shape_fields(cfg: &Config) -> [(&'static str, String); 5] {
     [
-        ("--size", cfg.img_size.to_string()),
-        ("--ch", cfg.ch.to_string()),
-        ("--n-res", cfg.n_res.to_string()),
-        ("--n-dis", cfg.n_dis.to_string()),
-        ("--light", cfg.light.to_string()),
+        ("img_size", cfg.img_size.to_string()),
+        ("ch", cfg.ch.to_string()),
+        ("n_res", cfg.n_res.to_string()),
+        ("n_dis", cfg.n_dis.to_string()),
+        ("light", cfg.light.to_string()),
     ]
 }
 
@@ -471,7 +418,7 @@ fn names(folder: &Path) -> Result<Vec<String>> {
     let cannot = |e: io::Error| Error::new(format!("cannot read {}: {}", folder.display(), io_reason(&e)));
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(cannot(e)),
     };
     let mut names = Vec::new();
@@ -510,7 +457,7 @@ pub fn newest_complete(folder: &Path) -> Result<Newest> {
 /// # Errors
 /// When the folder cannot be read or a file not be removed.
 pub fn remove_temporary(folder: &Path) -> Result<Vec<PathBuf>> {
-    let stale = names(folder)?.into_iter().filter(|n| n.starts_with('.') && n.ends_with(TEMPORARY));
+    let stale = names(folder)?.into_iter().filter(|name| is_temporary(name));
     stale.map(|name| remove(folder.join(name))).collect()
 }
 

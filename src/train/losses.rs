@@ -1,5 +1,9 @@
 //! The loss terms of one iteration under the reference's names (SPEC section 6).
 
+use std::mem::offset_of;
+
+use bytemuck::{Pod, Zeroable};
+
 use crate::nn::Config;
 
 /// Names of the loss terms in the order the reference reports them.
@@ -38,32 +42,71 @@ pub const LOSS_NAMES: [&str; 28] = [
 #[derive(Clone, Debug, PartialEq)]
 pub struct Losses(pub [f64; LOSS_NAMES.len()]);
 
-/// Floats the step leaves: four D terms of `[2, 2]`, four G terms of `[2, 1]`, cycle `[2, 1]`,
-/// identity `[2, 2]`, CAM `[2, 2]`.
-pub(super) const TERMS: usize = 4 * 4 + 4 * 2 + 2 + 4 + 4;
+/// The terms as the step leaves them in device memory. Directions as in [`crate::nn::Role`]: 0 is domain B's.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub(super) struct LossTerms {
+    /// D step: by pair of discriminators (global, local), by logit (patch, CAM), by direction, real and fake.
+    d: [[[[f32; 2]; 2]; 2]; 2],
+    /// G step: by pair, by logit, by direction.
+    g: [[[f32; 2]; 2]; 2],
+    /// By direction.
+    cycle: [f32; 2],
+    /// By direction, for the translated images (weight 0) and those to keep.
+    identity: [[f32; 2]; 2],
+    /// By direction, for the translated images and those to keep.
+    cam: [[f32; 2]; 2],
+}
+
+/// The place of some loss terms: of both directions, for each so many parts of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Terms {
+    /// First byte in [`LossTerms`].
+    pub offset: usize,
+    /// Parts of a batch: 1 or 2.
+    pub halves: usize,
+}
+
+impl LossTerms {
+    /// What the step leaves of the cycle loss.
+    pub const CYCLE: Terms = Terms { offset: offset_of!(Self, cycle), halves: 1 };
+    /// Of the identity loss.
+    pub const IDENTITY: Terms = Terms { offset: offset_of!(Self, identity), halves: 2 };
+    /// Of the generators' CAM loss.
+    pub const CAM: Terms = Terms { offset: offset_of!(Self, cam), halves: 2 };
+
+    /// Of the D step for a pair of discriminators and one of its logits.
+    pub fn discriminator(pair: usize, logit: usize) -> Terms {
+        Terms { offset: offset_of!(Self, d) + (2 * pair + logit) * size_of::<[[f32; 2]; 2]>(), halves: 2 }
+    }
+
+    /// Of the G step for a pair of discriminators and one of its logits.
+    pub fn generator(pair: usize, logit: usize) -> Terms {
+        Terms { offset: offset_of!(Self, g) + (2 * pair + logit) * size_of::<[f32; 2]>(), halves: 1 }
+    }
+}
 
 impl Losses {
-    /// From the terms as the step leaves them. Direction 0 is domain B's (see [`crate::nn::Role`]).
-    pub(super) fn from_terms(t: &[f32; TERMS], cfg: &Config) -> Self {
-        let t = t.map(f64::from);
+    /// Sums up the terms, in double precision.
+    pub(super) fn from_terms(terms: &LossTerms, cfg: &Config) -> Self {
+        let sum = |halves: [f32; 2]| f64::from(halves[0]) + f64::from(halves[1]);
         let mut out = Self([f64::NAN; LOSS_NAMES.len()]);
         let (mut d_total, mut g_total) = (0.0, 0.0);
         for (domain, d) in [("A", 1usize), ("B", 0)] {
             let (mut d_loss, mut g_adv) = (0.0, 0.0);
             for (i, net) in ["G", "L"].into_iter().enumerate() {
                 for (j, kind) in ["ad_loss", "ad_cam_loss"].into_iter().enumerate() {
-                    let at = (2 * i + j) * 4 + 2 * d;
-                    let both = t[at] + t[at + 1];
+                    let both = sum(terms.d[i][j][d]);
                     out.set(&format!("D_{kind}_{net}{domain}"), both);
                     d_loss += both;
-                    let g = t[16 + (2 * i + j) * 2 + d];
+                    let g = f64::from(terms.g[i][j][d]);
                     out.set(&format!("G_{kind}_{net}{domain}"), g);
                     g_adv += g;
                 }
             }
             let d_loss = cfg.adv_weight * d_loss;
-            let (cycle, identity) = (t[24 + d], t[26 + 2 * d + 1]);
-            let cam = t[30 + 2 * d] + t[30 + 2 * d + 1];
+            let (cycle, identity) = (f64::from(terms.cycle[d]), f64::from(terms.identity[d][1]));
+            let cam = sum(terms.cam[d]);
             let g_loss = cfg.adv_weight * g_adv
                 + cfg.cycle_weight * cycle
                 + cfg.identity_weight * identity
@@ -95,5 +138,43 @@ impl Losses {
     /// When there is none.
     pub fn get(&self, name: &str) -> f64 {
         self.0[Self::index(name)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_term_has_a_place_of_its_own_and_is_read_from_it() {
+        let pairs = [(0, 0), (0, 1), (1, 0), (1, 1)];
+        let mut all: Vec<Terms> = pairs.map(|(i, j)| LossTerms::discriminator(i, j)).to_vec();
+        all.extend(pairs.map(|(i, j)| LossTerms::generator(i, j)));
+        all.extend([LossTerms::CYCLE, LossTerms::IDENTITY, LossTerms::CAM]);
+        // What is recorded fills the struct, in order.
+        let mut next = 0;
+        for terms in &all {
+            assert_eq!(terms.offset, next);
+            next += 2 * terms.halves * size_of::<f32>();
+        }
+        assert_eq!(next, size_of::<LossTerms>());
+
+        // A one at a recorded place is read as the loss it was recorded for.
+        let read = |terms: Terms, direction: usize| {
+            let mut left = LossTerms::zeroed();
+            let floats: &mut [f32] = bytemuck::cast_slice_mut(bytemuck::bytes_of_mut(&mut left));
+            floats[terms.offset / 4 + direction * terms.halves + terms.halves - 1] = 1.0;
+            let losses = Losses::from_terms(&left, &Config::default());
+            let sums = ["D_loss", "G_loss", "Discriminator", "Generator"];
+            let is_sum = |name: &str| sums.iter().any(|s| name.starts_with(s));
+            let found = LOSS_NAMES.iter().zip(losses.0).filter(|(name, x)| *x != 0.0 && !is_sum(name));
+            found.map(|(name, _)| *name).collect::<Vec<_>>()
+        };
+        assert_eq!(read(LossTerms::discriminator(1, 0), 1), ["D_ad_loss_LA"]);
+        assert_eq!(read(LossTerms::discriminator(0, 1), 0), ["D_ad_cam_loss_GB"]);
+        assert_eq!(read(LossTerms::generator(1, 1), 1), ["G_ad_cam_loss_LA"]);
+        assert_eq!(read(LossTerms::CYCLE, 0), ["G_recon_loss_B"]);
+        assert_eq!(read(LossTerms::IDENTITY, 1), ["G_identity_loss_A"]);
+        assert_eq!(read(LossTerms::CAM, 1), ["G_cam_loss_A"]);
     }
 }

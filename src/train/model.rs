@@ -1,38 +1,116 @@
 //! Where the weights, gradients, moments, spectral vectors, inputs and results of a run lie.
 
-use std::collections::BTreeMap;
-
-use super::losses::TERMS;
-use crate::nn::{Bound, Config, Net, NetSpec, ParamSpec, Role};
-use crate::tape::{StateLayout, StateView, Tape, Value};
+use super::losses::{LossTerms, Terms};
+use crate::nn::{
+    Config, DiscriminatorParams, GeneratorParams, Net, ParamClass, ParamId, ParamLayout, ParamList,
+    ParamSpec, ParamValues, Role,
+};
+use crate::tape::{AdamHyper, BufferRole, StateLayout, StateView, Tape, Value};
 use crate::tensor::Shape;
 use crate::{Error, Result};
 
-/// Which of a weight's four tensors.
+/// Which of a parameter's four tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Slot {
-    /// The weight (for u and v: the vector).
+pub enum TensorRole {
+    /// The parameter itself (for u and v: the vector).
     Weight,
     /// Its gradient in the latest step.
-    Grad,
+    Gradient,
     /// Adam's first moment.
-    M,
+    FirstMoment,
     /// Adam's second moment.
-    V,
+    SecondMoment,
 }
 
-/// The parameters of one optimiser: weights, gradients and moments as four buffers of one layout.
+/// One tensor of one network in a [`Model`], which hands it out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TensorId {
+    role: Role,
+    direction: usize,
+    param: ParamId,
+    tensor: TensorRole,
+}
+
+impl TensorId {
+    /// Official name of the network it belongs to.
+    pub fn net(&self) -> &'static str {
+        self.role.nets()[self.direction]
+    }
+
+    /// Which of the parameter's tensors it is.
+    pub fn tensor(&self) -> TensorRole {
+        self.tensor
+    }
+}
+
+/// The buffers of one optimiser: weights, and for training gradients and moments, all of one layout.
 #[derive(Clone, Debug)]
-pub struct Group {
-    /// Buffer of the weights, gradients, first and second moments; the last three only for training.
-    pub weight: u32,
-    grad: Option<u32>,
-    m: Option<u32>,
-    v: Option<u32>,
+struct Group {
+    /// For names of values.
+    name: &'static str,
+    weights: u32,
+    trained: Option<TrainedBuffers>,
     /// Floats in each.
-    pub len: usize,
+    len: usize,
     /// First float of the rhos, which lie together at the end.
-    pub rho_first: usize,
+    rho_first: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct TrainedBuffers {
+    gradients: u32,
+    first_moments: u32,
+    second_moments: u32,
+}
+
+impl Group {
+    /// Places the parameters of some roles, and adds their buffers to the layout.
+    fn new(
+        name: &'static str,
+        roles: &mut [&mut ParamLayout],
+        training: bool,
+        layout: &mut StateLayout,
+    ) -> Self {
+        let mut place = |class, from| roles.iter_mut().fold(from, |next, role| role.place(class, next));
+        let rho_first = place(ParamClass::Weight, 0);
+        let len = place(ParamClass::Rho, rho_first);
+        let mut buffer = |role, what: &str| layout.add(role, format!("{name}.{what}"), 4 * len as u64);
+        let weights = buffer(BufferRole::Weights, "weights");
+        let trained = training.then(|| TrainedBuffers {
+            gradients: buffer(BufferRole::Gradients, "gradients"),
+            first_moments: buffer(BufferRole::Moments, "first moments"),
+            second_moments: buffer(BufferRole::Moments, "second moments"),
+        });
+        Self { name, weights, trained, len, rho_first }
+    }
+
+    fn trained(&self) -> TrainedBuffers {
+        self.trained.expect("the layout is one for training")
+    }
+
+    fn buffer(&self, tensor: TensorRole) -> u32 {
+        match tensor {
+            TensorRole::Weight => self.weights,
+            TensorRole::Gradient => self.trained().gradients,
+            TensorRole::FirstMoment => self.trained().first_moments,
+            TensorRole::SecondMoment => self.trained().second_moments,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Generators {
+    layout: ParamLayout,
+    params: GeneratorParams,
+    group: Group,
+}
+
+/// Global and local ones: one optimiser.
+#[derive(Clone, Debug)]
+struct Discriminators {
+    layouts: [ParamLayout; 2],
+    params: [DiscriminatorParams; 2],
+    group: Group,
 }
 
 /// The memory layout of one configuration.
@@ -42,18 +120,26 @@ pub struct Model {
     pub cfg: Config,
     /// The persistent buffers.
     pub layout: StateLayout,
-    bounds: BTreeMap<Role, Bound>,
-    generators: Group,
-    discriminators: Option<Group>,
-    vectors: u32,
+    generators: Generators,
+    /// None in a layout for inference.
+    discriminators: Option<Discriminators>,
+    /// Buffer of the spectral vectors.
+    spectral: u32,
     /// Buffer of `[lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t)]`.
     schedule: u32,
-    /// Buffer of the loss terms.
+    /// Buffer of the [`LossTerms`].
     terms: u32,
 }
 
-/// Tensors start on 16 bytes, for vector loads.
-const ALIGN: usize = 4;
+/// The reference's order of networks: role and direction.
+const NETS: [(Role, usize); 6] = [
+    (Role::Generator, 0),
+    (Role::Generator, 1),
+    (Role::Global, 1),
+    (Role::Global, 0),
+    (Role::Local, 1),
+    (Role::Local, 0),
+];
 
 impl Model {
     /// The layout for training: all networks, with gradients and moments.
@@ -68,139 +154,124 @@ impl Model {
 
     fn new(cfg: &Config, training: bool) -> Self {
         let mut layout = StateLayout::default();
-        let mut bounds = BTreeMap::new();
-        let generators = Self::group(cfg, "gen", &[Role::Generator], training, &mut layout, &mut bounds);
+        let mut list = ParamList::default();
+        let params = GeneratorParams::new(&mut list, cfg);
+        let mut generator = ParamLayout::new(Role::Generator, list);
+        let group = Group::new("gen", &mut [&mut generator], training, &mut layout);
+        let generators = Generators { layout: generator, params, group };
+        let mut spectral_len = 0;
         let discriminators = training.then(|| {
-            Self::group(cfg, "dis", &[Role::Global, Role::Local], training, &mut layout, &mut bounds)
+            let make = |role, layers| {
+                let mut list = ParamList::default();
+                let params = DiscriminatorParams::new(&mut list, cfg, layers);
+                (ParamLayout::new(role, list), params)
+            };
+            let (mut global, global_params) = make(Role::Global, cfg.layers_global());
+            let (mut local, local_params) = make(Role::Local, cfg.layers_local());
+            let group = Group::new("dis", &mut [&mut global, &mut local], training, &mut layout);
+            for role in [&mut global, &mut local] {
+                spectral_len = role.place(ParamClass::Spectral, spectral_len);
+            }
+            Discriminators { layouts: [global, local], params: [global_params, local_params], group }
         });
-        let mut next = 0;
-        for bound in bounds.values_mut() {
-            for spec in &bound.spec.vectors {
-                bound.vector_offset.push(next);
-                next += (2 * spec.len()).next_multiple_of(ALIGN);
-            }
-        }
-        let vectors = layout.add("dis.vectors", 4 * next.max(ALIGN) as u64);
-        let schedule = layout.add("schedule", 8);
-        let terms = layout.add("loss terms", 4 * TERMS as u64);
-        Self { cfg: cfg.clone(), layout, bounds, generators, discriminators, vectors, schedule, terms }
+        // No buffer is empty.
+        let spectral = layout.add(BufferRole::Spectral, "dis.vectors", 4 * spectral_len.max(4) as u64);
+        let schedule = layout.add(BufferRole::Schedule, "schedule", size_of::<[f32; 2]>() as u64);
+        let terms = layout.add(BufferRole::LossTerms, "loss terms", size_of::<LossTerms>() as u64);
+        Self { cfg: cfg.clone(), layout, generators, discriminators, spectral, schedule, terms }
     }
 
-    fn group(
-        cfg: &Config,
-        name: &str,
-        roles: &[Role],
-        training: bool,
-        layout: &mut StateLayout,
-        bounds: &mut BTreeMap<Role, Bound>,
-    ) -> Group {
-        let mut next = 0;
-        for &role in roles {
-            let spec = NetSpec::new(role, cfg);
-            let weight_offset = vec![0; spec.weights.len()];
-            bounds.insert(role, Bound { spec, weight_offset, vector_offset: Vec::new() });
-        }
-        let mut place = |rhos: bool| {
-            for role in roles {
-                let bound = bounds.get_mut(role).expect("just inserted");
-                for (spec, offset) in bound.spec.weights.iter().zip(&mut bound.weight_offset) {
-                    if spec.is_rho() == rhos {
-                        *offset = next;
-                        next += (2 * spec.len()).next_multiple_of(ALIGN);
-                    }
-                }
-            }
-            next
+    fn of_role(&self, role: Role) -> Option<(&ParamLayout, &Group)> {
+        let of_discriminator = |which: usize| {
+            let all = self.discriminators.as_ref()?;
+            Some((&all.layouts[which], &all.group))
         };
-        let rho_first = place(false);
-        let len = place(true);
-        let mut buffer = |what: &str| layout.add(format!("{name}.{what}"), 4 * len as u64);
-        let weight = buffer("weights");
-        let mut extra = |what: &str| training.then(|| buffer(what));
-        Group {
-            weight,
-            grad: extra("gradients"),
-            m: extra("first moments"),
-            v: extra("second moments"),
-            len,
-            rho_first,
+        match role {
+            Role::Generator => Some((&self.generators.layout, &self.generators.group)),
+            Role::Global => of_discriminator(0),
+            Role::Local => of_discriminator(1),
         }
     }
 
-    /// The tensors of a role.
+    fn expect_role(&self, role: Role) -> (&ParamLayout, &Group) {
+        self.of_role(role).unwrap_or_else(|| panic!("{role:?} is not part of an inference layout"))
+    }
+
+    fn net<P: Clone>(
+        &self,
+        tape: &mut Tape,
+        layout: &ParamLayout,
+        group: &Group,
+        params: &P,
+        direction: Option<usize>,
+    ) -> Net<P> {
+        let values = ParamValues::new(tape, layout, direction, |class| match class {
+            ParamClass::Weight | ParamClass::Rho => group.weights,
+            ParamClass::Spectral => self.spectral,
+        });
+        Net { params: params.clone(), values }
+    }
+
+    /// The generators on a tape, both or the one of a direction.
+    pub fn generator(&self, tape: &mut Tape, direction: Option<usize>) -> Net<GeneratorParams> {
+        let Generators { layout, params, group } = &self.generators;
+        self.net(tape, layout, group, params, direction)
+    }
+
+    /// The global and the local discriminators on a tape.
     ///
     /// # Panics
-    /// When the layout is for inference and the role a discriminator.
-    pub fn bound(&self, role: Role) -> &Bound {
-        self.bounds.get(&role).unwrap_or_else(|| panic!("{role:?} is not part of an inference layout"))
+    /// When the layout is for inference.
+    pub fn discriminators(&self, tape: &mut Tape) -> [Net<DiscriminatorParams>; 2] {
+        let all = self.discriminators.as_ref().expect("the layout is one for training");
+        [0, 1].map(|i| self.net(tape, &all.layouts[i], &all.group, &all.params[i], None))
     }
 
-    /// Roles of this layout.
-    pub fn roles(&self) -> impl Iterator<Item = Role> + '_ {
-        self.bounds.keys().copied()
-    }
-
-    /// The optimiser group of a role.
-    pub fn group_of(&self, role: Role) -> &Group {
-        match role {
-            Role::Generator => &self.generators,
-            _ => self.discriminators.as_ref().expect("a discriminator of a training layout"),
-        }
-    }
-
-    /// A role's tensors as values of a tape.
-    pub fn net(&self, tape: &mut Tape, role: Role, direction: Option<usize>) -> Net {
-        Net::bind(tape, self.bound(role), self.group_of(role).weight, self.vectors, direction)
-    }
-
-    /// For `Tape::backward`: every weight of the roles with the value its gradient goes to.
-    pub fn gradients(&self, tape: &mut Tape, nets: &[(Role, &Net)]) -> Vec<(Value, Value)> {
+    /// For `Tape::backward`: every weight of the networks with the value its gradient goes to.
+    pub fn gradients(&self, tape: &mut Tape, nets: &[&ParamValues]) -> Vec<(Value, Value)> {
         let mut out = Vec::new();
-        for (role, net) in nets {
-            let bound = self.bound(*role);
-            let buffer = self.group_of(*role).grad.expect("a training layout");
-            for (spec, &first) in bound.spec.weights.iter().zip(&bound.weight_offset) {
-                let weight = net.get(&spec.key);
+        for values in nets {
+            let (layout, group) = self.expect_role(values.role());
+            let buffer = group.trained().gradients;
+            for id in layout.ids().filter(|id| layout.spec(*id).is_trained()) {
+                let weight = values.get(id);
                 let (name, shape) = (format!("d({})", tape.info(weight).name), tape.shape(weight));
-                out.push((weight, tape.state(name, shape, StateView { buffer, offset: 4 * first as u64 })));
+                let view = StateView { buffer, offset: 4 * layout.first(id) as u64 };
+                out.push((weight, tape.state(name, shape, view)));
             }
         }
         out
     }
 
-    /// Appends the Adam step of a group, and for the generators the rho clip.
+    /// Appends the Adam step of a role's optimiser, and for the generators the rho clip.
     pub fn optimise(&self, tape: &mut Tape, role: Role) {
-        let group = self.group_of(role);
-        let name = if role == Role::Generator { "gen" } else { "dis" };
+        let (_, group) = self.expect_role(role);
+        let (name, trained) = (group.name, group.trained());
         let shape = Shape::row(1, group.len);
         let mut whole = |what: &str, buffer: u32| {
             tape.state(format!("{name}.{what}"), shape, StateView { buffer, offset: 0 })
         };
-        let p = whole("weights", group.weight);
-        let m = whole("first moments", group.m.expect("a training layout"));
-        let v = whole("second moments", group.v.expect("a training layout"));
-        let g = whole("gradients", group.grad.expect("a training layout"));
+        let p = whole("weights", group.weights);
+        let m = whole("first moments", trained.first_moments);
+        let v = whole("second moments", trained.second_moments);
+        let g = whole("gradients", trained.gradients);
         let schedule =
             tape.state("schedule", Shape::row(1, 2), StateView { buffer: self.schedule, offset: 0 });
         let c = &self.cfg;
-        let hyper = crate::tape::AdamHyper {
-            beta1: c.beta1,
-            beta2: c.beta2,
-            eps: c.eps_adam,
-            weight_decay: c.weight_decay,
-        };
+        let hyper =
+            AdamHyper { beta1: c.beta1, beta2: c.beta2, eps: c.eps_adam, weight_decay: c.weight_decay };
         tape.adam(p, m, v, g, schedule, hyper);
         if group.rho_first < group.len {
-            let view = StateView { buffer: group.weight, offset: 4 * group.rho_first as u64 };
+            let view = StateView { buffer: group.weights, offset: 4 * group.rho_first as u64 };
             let rho = tape.state(format!("{name}.rho"), Shape::row(1, group.len - group.rho_first), view);
             tape.clip_rho(rho, c.rho_max as f32);
         }
     }
 
-    /// The value of some loss terms, `[2, halves]` from float `first` on.
-    pub(super) fn terms_value(&self, tape: &mut Tape, name: &str, first: usize, halves: usize) -> Value {
-        let view = StateView { buffer: self.terms, offset: 4 * first as u64 };
-        tape.state(name, Shape::new(2, halves, 1, 1, 1), view)
+    /// The value of some loss terms, `[2, halves]`.
+    pub(super) fn terms_value(&self, tape: &mut Tape, name: &str, terms: Terms) -> Value {
+        let view = StateView { buffer: self.terms, offset: terms.offset as u64 };
+        tape.state(name, Shape::new(2, terms.halves, 1, 1, 1), view)
     }
 
     /// First byte of the loss terms.
@@ -213,50 +284,92 @@ impl Model {
         self.layout.offset(StateView { buffer: self.schedule, offset: 0 })
     }
 
-    /// First byte of one network's tensor, and what it is.
-    ///
-    /// # Errors
-    /// When the network or the key does not exist, or the slot does not apply to it.
-    pub fn locate(&self, net: &str, key: &str, slot: Slot) -> Result<(u64, &ParamSpec)> {
-        let unknown = || Error::new(format!("the model has no tensor {net}/{key}"));
-        let (role, direction) = Role::of_net(net).ok_or_else(unknown)?;
-        let bound = self.bounds.get(&role).ok_or_else(unknown)?;
-        if let Some(i) = bound.spec.weights.iter().position(|s| s.key == key) {
-            let group = self.group_of(role);
-            let buffer = match slot {
-                Slot::Weight => Some(group.weight),
-                Slot::Grad => group.grad,
-                Slot::M => group.m,
-                Slot::V => group.v,
+    /// All tensors of these kinds in the official order, one kind after the other; the vectors of spectral
+    /// normalisation have no gradients and moments. In a layout for inference there are weights only.
+    pub fn tensors(&self, kinds: &[TensorRole]) -> Vec<TensorId> {
+        let mut out = Vec::new();
+        for &tensor in kinds {
+            for (role, direction) in NETS {
+                let Some((layout, group)) = self.of_role(role) else { continue };
+                let there = |param: &ParamId| {
+                    tensor == TensorRole::Weight
+                        || group.trained.is_some() && layout.spec(*param).is_trained()
+                };
+                let id = |param| TensorId { role, direction, param, tensor };
+                out.extend(layout.ids().filter(there).map(id));
             }
-            .ok_or_else(unknown)?;
-            let spec = &bound.spec.weights[i];
-            let first = bound.weight_offset[i] + direction * spec.len();
-            return Ok((self.layout.offset(StateView { buffer, offset: 4 * first as u64 }), spec));
         }
-        let i = bound.spec.vectors.iter().position(|s| s.key == key).filter(|_| slot == Slot::Weight);
-        let i = i.ok_or_else(unknown)?;
-        let spec = &bound.spec.vectors[i];
-        let first = bound.vector_offset[i] + direction * spec.len();
-        Ok((self.layout.offset(StateView { buffer: self.vectors, offset: 4 * first as u64 }), spec))
+        out
     }
 
-    /// Every tensor of the layout in the official order: network, key, whether it is trained.
-    pub fn tensors(&self) -> Vec<(&'static str, &str, bool)> {
-        // The reference's order of networks.
-        ["genA2B", "genB2A", "disGA", "disGB", "disLA", "disLB"]
-            .into_iter()
-            .filter_map(|net| {
-                let (role, _) = Role::of_net(net)?;
-                Some((net, self.bounds.get(&role)?))
-            })
-            .flat_map(|(net, bound)| {
-                bound
-                    .spec
-                    .order
-                    .iter()
-                    .map(move |key| (net, key.as_str(), bound.spec.weights.iter().any(|s| s.key == *key)))
-            })
-            .collect()
+    /// The tensor of an official network and key, as files name them.
+    ///
+    /// # Errors
+    /// When the network or the key does not exist, or the parameter has no such tensor.
+    pub fn find(&self, net: &str, key: &str, tensor: TensorRole) -> Result<TensorId> {
+        let found = || {
+            let (role, direction) = Role::of_net(net)?;
+            let (layout, group) = self.of_role(role)?;
+            let param = layout.find(key)?;
+            let there =
+                tensor == TensorRole::Weight || group.trained.is_some() && layout.spec(param).is_trained();
+            there.then_some(TensorId { role, direction, param, tensor })
+        };
+        found().ok_or_else(|| Error::new(format!("the model has no tensor {net}/{key}")))
+    }
+
+    /// The parameter that a tensor belongs to: official key, shape, order.
+    ///
+    /// # Panics
+    /// When the tensor is of a network that this layout does not have.
+    pub fn spec(&self, id: TensorId) -> &ParamSpec {
+        self.expect_role(id.role).0.spec(id.param)
+    }
+
+    /// First byte of a tensor.
+    ///
+    /// # Panics
+    /// As [`Self::spec`].
+    pub fn locate(&self, id: TensorId) -> u64 {
+        let (layout, group) = self.expect_role(id.role);
+        let spec = layout.spec(id.param);
+        let buffer = if spec.is_trained() { group.buffer(id.tensor) } else { self.spectral };
+        let first = layout.first(id.param) + id.direction * spec.len();
+        self.layout.offset(StateView { buffer, offset: 4 * first as u64 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn tensors_lie_apart_and_are_found_by_their_official_names() {
+        use TensorRole::{FirstMoment, Gradient, SecondMoment, Weight};
+        let cfg = Config { img_size: 12, ch: 3, n_res: 1, n_dis: 3, light: true, ..Config::default() };
+        let model = Model::for_training(&cfg);
+        let all = model.tensors(&[Weight, Gradient, FirstMoment, SecondMoment]);
+        let mut ranges = Vec::new();
+        for &id in &all {
+            assert_eq!(model.find(id.net(), &model.spec(id).key, id.tensor()), Ok(id));
+            ranges.push((model.locate(id), model.locate(id) + 4 * model.spec(id).len() as u64));
+        }
+        ranges.sort_unstable();
+        assert!(ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0));
+        assert_eq!(all.iter().collect::<HashSet<_>>().len(), all.len());
+        assert_eq!(all.first().map(|id| id.net()), Some("genA2B"));
+        assert_eq!(model.spec(all[0]).key, "gap_fc.weight");
+
+        assert!(model.find("genA2B", "gap_fc.weight_u", Weight).is_err());
+        assert!(model.find("disGA", "gap_fc.weight_u", Weight).is_ok());
+        let error = model.find("disGA", "gap_fc.weight_u", Gradient).unwrap_err();
+        assert_eq!(error.message(), "the model has no tensor disGA/gap_fc.weight_u");
+        let inference = Model::for_inference(&cfg);
+        assert!(inference.find("disGA", "gap_fc.weight_orig", Weight).is_err());
+        assert!(inference.find("genB2A", "gap_fc.weight", FirstMoment).is_err());
+        assert!(inference.tensors(&[Weight]).len() < model.tensors(&[Weight]).len());
+        assert!(inference.tensors(&[FirstMoment]).is_empty());
     }
 }

@@ -9,9 +9,10 @@
 //! `pair [2, 2N, S, S, 3]` holds, by direction, the images to translate and the images to keep:
 //! (A, B) and (B, A).
 
+use super::losses::LossTerms;
 use super::model::Model;
-use crate::nn::{self, Config, DiscriminatorOutput, GeneratorOutput, Net, Role};
-use crate::tape::{Activation, LossKind, Seed, StateLayout, StateView, Tape, Value};
+use crate::nn::{self, Config, DiscriminatorOutput, GeneratorOutput, Role};
+use crate::tape::{Activation, BufferRole, LossKind, Seed, StateLayout, StateView, Tape, Value};
 use crate::tensor::Shape;
 
 /// What else the host wants to read after a step; costs memory and a few launches.
@@ -89,7 +90,7 @@ fn pair_input(
     cfg: &Config,
 ) -> (StateView, Value) {
     let shape = Shape::new(2, 2 * n, cfg.img_size, cfg.img_size, cfg.img_ch);
-    let buffer = layout.add(name, 4 * shape.len() as u64);
+    let buffer = layout.add(BufferRole::Images, name, 4 * shape.len() as u64);
     let view = StateView { buffer, offset: 0 };
     (view, tape.state(name, shape, view))
 }
@@ -100,10 +101,8 @@ pub fn record_step(model: &mut Model, n: usize, recording: Recording) -> (Tape, 
     let mut tape = Tape::new();
     let t = &mut tape;
     let (pair_view, pair) = pair_input(t, &mut model.layout, "images", n, &cfg);
-    let gen_net = model.net(t, Role::Generator, None);
-    let pairs = [(Role::Global, cfg.layers_global()), (Role::Local, cfg.layers_local())];
-    let dis_nets: Vec<(Role, usize, Net)> =
-        pairs.iter().map(|&(role, layers)| (role, layers, model.net(t, role, None))).collect();
+    let gen_net = model.generator(t, None);
+    let dis_nets = model.discriminators(t);
     let mut outputs = StepOutputs {
         pair: pair_view,
         first: None,
@@ -126,26 +125,26 @@ pub fn record_step(model: &mut Model, n: usize, recording: Recording) -> (Tape, 
     t.set_scope("D step");
     let mut seeds = Vec::new();
     let batch = t.gather("real and fake", &[(pair, n, n, false), (first.image, 0, n, false)]);
-    for (i, (role, layers, net)) in dis_nets.iter().enumerate() {
+    for (i, net) in dis_nets.iter().enumerate() {
+        let role = net.values.role();
         t.set_scope(format!("D step.{}", role.short()));
-        let d = nn::discriminator(t, *layers, net, batch, 2);
+        let d = nn::discriminator(t, net, batch, 2);
         for (j, logit) in [d.logit, d.cam_logit].into_iter().enumerate() {
             let what = ["patch", "cam"][j];
-            let terms =
-                model.terms_value(t, &format!("D step.{}.{what} loss", role.short()), (2 * i + j) * 4, 2);
+            let name = format!("D step.{}.{what} loss", role.short());
+            let terms = model.terms_value(t, &name, LossTerms::discriminator(i, j));
             t.loss(LossKind::Mse, logit, None, &[1.0, 0.0], terms);
             seeds.push(Seed::Loss(terms, [cfg.adv_weight as f32; 2]));
         }
         if recording.outputs {
             outputs.d_step.push(keep_discriminator(t, &d));
         }
-        if recording.taps && *role == Role::Global {
+        if recording.taps && role == Role::Global {
             d.taps.iter().for_each(|tap| t.keep(tap.value));
             outputs.global_taps = d.taps;
         }
     }
-    let nets: Vec<(Role, &Net)> = dis_nets.iter().map(|(role, _, net)| (*role, net)).collect();
-    let wrt = model.gradients(t, &nets);
+    let wrt = model.gradients(t, &dis_nets.each_ref().map(|net| &net.values));
     t.backward(&seeds, &wrt);
     model.optimise(t, Role::Global);
 
@@ -153,13 +152,14 @@ pub fn record_step(model: &mut Model, n: usize, recording: Recording) -> (Tape, 
     seeds.clear();
     t.set_scope("G step");
     let fakes = t.gather("fakes", &[(first.image, 0, n, false)]);
-    for (i, (role, layers, net)) in dis_nets.iter().enumerate() {
+    for (i, net) in dis_nets.iter().enumerate() {
+        let role = net.values.role();
         t.set_scope(format!("G step.{}", role.short()));
-        let d = nn::discriminator(t, *layers, net, fakes, 1);
+        let d = nn::discriminator(t, net, fakes, 1);
         for (j, logit) in [d.logit, d.cam_logit].into_iter().enumerate() {
             let what = ["patch", "cam"][j];
-            let first_term = 16 + (2 * i + j) * 2;
-            let terms = model.terms_value(t, &format!("G step.{}.{what} loss", role.short()), first_term, 1);
+            let name = format!("G step.{}.{what} loss", role.short());
+            let terms = model.terms_value(t, &name, LossTerms::generator(i, j));
             t.loss(LossKind::Mse, logit, None, &[1.0], terms);
             seeds.push(Seed::Loss(terms, [cfg.adv_weight as f32; 2]));
         }
@@ -176,17 +176,17 @@ pub fn record_step(model: &mut Model, n: usize, recording: Recording) -> (Tape, 
         outputs.cycle = Some(keep_generator(t, &cycle));
     }
     t.set_scope("");
-    let terms = model.terms_value(t, "cycle loss", 24, 1);
+    let terms = model.terms_value(t, "cycle loss", LossTerms::CYCLE);
     t.loss(LossKind::L1, cycle.image, Some(real), &[0.0], terms);
     seeds.push(Seed::Loss(terms, [cfg.cycle_weight as f32; 2]));
 
-    let terms = model.terms_value(t, "cam loss", 30, 2);
+    let terms = model.terms_value(t, "cam loss", LossTerms::CAM);
     t.loss(LossKind::Bce, first.cam_logit, None, &[1.0, 0.0], terms);
     seeds.push(Seed::Loss(terms, [cfg.cam_weight as f32; 2]));
 
     // The identity loss looks at the second half only (the first has weight 0). Recorded last, its
     // gradient is the first to be written, over both halves; the others add to parts of it.
-    let terms = model.terms_value(t, "identity loss", 26, 2);
+    let terms = model.terms_value(t, "identity loss", LossTerms::IDENTITY);
     t.loss(LossKind::L1, first.image, Some(pair), &[0.0, 0.0], terms);
     seeds.push(Seed::Loss(terms, [0.0, cfg.identity_weight as f32]));
 
@@ -194,7 +194,7 @@ pub fn record_step(model: &mut Model, n: usize, recording: Recording) -> (Tape, 
         first.taps.iter().for_each(|tap| t.keep(tap.value));
         outputs.generator_taps = first.taps;
     }
-    let wrt = model.gradients(t, &[(Role::Generator, &gen_net)]);
+    let wrt = model.gradients(t, &[&gen_net.values]);
     t.backward(&seeds, &wrt);
     model.optimise(t, Role::Generator);
     (tape, outputs)
@@ -217,7 +217,7 @@ pub fn record_sample_grid(model: &mut Model, n: usize) -> (Tape, SampleGridOutpu
     let mut tape = Tape::new();
     let t = &mut tape;
     let (pair_view, pair) = pair_input(t, &mut model.layout, "sample images", n, &cfg);
-    let net = model.net(t, Role::Generator, None);
+    let net = model.generator(t, None);
     t.set_scope("sample grid");
     let first = nn::generator(t, &cfg, &net, pair);
     let crossed = t.gather("input", &[(first.image, 0, n, true)]);
@@ -237,9 +237,12 @@ pub fn record_translate(model: &mut Model, direction: usize, n: usize) -> (Tape,
     let mut tape = Tape::new();
     let t = &mut tape;
     let shape = Shape::new(1, n, cfg.img_size, cfg.img_size, cfg.img_ch);
-    let view = StateView { buffer: model.layout.add("images", 4 * shape.len() as u64), offset: 0 };
+    let view = StateView {
+        buffer: model.layout.add(BufferRole::Images, "images", 4 * shape.len() as u64),
+        offset: 0,
+    };
     let x = t.state("images", shape, view);
-    let net = model.net(t, Role::Generator, Some(direction));
+    let net = model.generator(t, Some(direction));
     t.set_scope("gen");
     let g = nn::generator(t, &cfg, &net, x);
     let out = keep_generator(t, &g);

@@ -5,16 +5,13 @@ use std::sync::Arc;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use super::losses::{Losses, TERMS};
-use super::model::{Model, Slot};
-use super::step::{
-    GOutput, Recording, SampleGridOutputs, StepOutputs, record_sample_grid, record_step, record_translate,
-};
-use crate::device::Program;
+use super::losses::{LossTerms, Losses};
+use super::model::{Model, TensorId, TensorRole};
+use super::plan::{SampleGridPlan, TrainingPlan, check_memory};
+use super::step::{GOutput, Recording, SampleGridOutputs, StepOutputs, record_translate};
 use crate::device::executable::{DeviceHandle, Executable, State};
-use crate::format;
 use crate::nn::Config;
-use crate::tape::{LoadedProgram, LowerOptions, StateView, Value, plan, plan_with};
+use crate::tape::{LoadedProgram, LowerOptions, StateView, Value, plan};
 use crate::{Error, Result};
 
 /// The memory of a run and the means to move tensors in and out of it.
@@ -23,37 +20,12 @@ struct Memory {
     state: Arc<State>,
 }
 
-/// Refuses a run that does not fit the device's memory, before anything is allocated.
-///
-/// # Errors
-/// Says how much is needed, for what, and how much there is.
-pub fn check_memory(device: &DeviceHandle, model: &Model, programs: &[&Program]) -> Result<()> {
-    let arenas: u64 = programs.iter().map(|p| p.arena_bytes).sum();
-    let (needed, free) = (model.layout.bytes() + arenas, device.lock().memory()?.free);
-    if needed <= free {
-        return Ok(());
-    }
-    Err(Error::new(format!(
-        "{} has {} of memory free, but this run needs {} ({} for weights, gradients and moments, {} for activations)",
-        device.lock().describe(),
-        format::bytes(free),
-        format::bytes(needed),
-        format::bytes(model.layout.bytes()),
-        format::bytes(arenas),
-    ))
-    .hint("try --light, a smaller --size, --ch or --batch-size"))
-}
-
 impl Memory {
-    /// Allocates the state and writes zeros wherever a kernel may read before anything was written:
-    /// moments, gradients and the gaps between tensors.
+    /// Allocates the state and writes zeros wherever a kernel may read before anything was written.
     fn new(device: &DeviceHandle, model: Model) -> Result<Self> {
         let state = State::new(device, model.layout.bytes())?;
-        for (name, offset, bytes) in model.layout.buffers() {
-            if name.contains("images") || name == "loss terms" || name == "schedule" {
-                continue; // written by the host or the step before anyone reads it
-            }
-            state.zero(offset, bytes)?;
+        for buffer in model.layout.buffers().iter().filter(|b| b.role.starts_at_zero()) {
+            state.zero(buffer.offset, buffer.bytes)?;
         }
         Ok(Self { model, state })
     }
@@ -62,25 +34,28 @@ impl Memory {
         self.state.write(self.model.layout.offset(view), data)
     }
 
-    fn set(&self, net: &str, key: &str, slot: Slot, file: &[f32]) -> Result<()> {
-        let (offset, spec) = self.model.locate(net, key, slot)?;
+    fn set(&self, id: TensorId, file: &[f32]) -> Result<()> {
+        let spec = self.model.spec(id);
         if file.len() != spec.len() {
             return Err(Error::new(format!(
-                "{net}/{key} has {} elements, the model's has {}",
+                "{}/{} has {} elements, the model's has {}",
+                id.net(),
+                spec.key,
                 file.len(),
                 spec.len()
             )));
         }
-        self.state.write(offset, &spec.to_device(file))
+        self.state.write(self.model.locate(id), &spec.to_device(file))
     }
 
-    fn get(&self, net: &str, key: &str, slot: Slot) -> Result<Vec<f32>> {
-        let (offset, spec) = self.model.locate(net, key, slot)?;
-        Ok(spec.to_file(&self.state.read(offset, spec.len())?))
+    fn get(&self, id: TensorId) -> Result<Vec<f32>> {
+        let spec = self.model.spec(id);
+        Ok(spec.to_file(&self.state.read(self.model.locate(id), spec.len())?))
     }
 }
 
-/// By direction the images to translate and the images to keep: (A, B), (B, A).
+/// The step's input: by direction the images to translate and the images to keep, (A, B) and (B, A). Every image is
+/// in it twice, since one launch does both directions and reads each one's batch in one piece.
 fn pair(a: &[f32], b: &[f32]) -> Vec<f32> {
     [a, b, b, a].concat()
 }
@@ -107,41 +82,24 @@ impl Trainer {
         sample_grid_images: usize,
         recording: Recording,
     ) -> Result<Self> {
-        Self::with_options(device, cfg, batch, sample_grid_images, recording, LowerOptions::default())
+        Self::load(
+            device,
+            TrainingPlan::new(cfg, batch, sample_grid_images, recording, LowerOptions::default())?,
+        )
     }
 
-    /// As [`Self::new`], with the kernel variants chosen.
+    /// Loads what was planned. All weights are zero until they are set.
     ///
     /// # Errors
-    /// As [`Self::new`].
-    pub fn with_options(
-        device: &DeviceHandle,
-        cfg: &Config,
-        batch: usize,
-        sample_grid_images: usize,
-        recording: Recording,
-        options: LowerOptions,
-    ) -> Result<Self> {
-        cfg.check()?;
-        let mut model = Model::for_training(cfg);
-        let (tape, outputs) = record_step(&mut model, batch, recording);
-        let sample_grid_tape =
-            (sample_grid_images > 0).then(|| record_sample_grid(&mut model, sample_grid_images));
-        let step = plan_with("training step", &tape, &model.layout, options)?;
-        let sample_grid = match &sample_grid_tape {
-            Some((tape, outputs)) => {
-                Some((plan_with("sample grid", tape, &model.layout, options)?, *outputs))
-            }
-            None => None,
-        };
-        let mut programs = vec![&*step.program];
-        programs.extend(sample_grid.iter().map(|s| &*s.0.program));
-        check_memory(device, &model, &programs)?;
+    /// When the device has too little memory.
+    pub fn load(device: &DeviceHandle, plan: TrainingPlan) -> Result<Self> {
+        check_memory(device, &plan.model, plan.programs())?;
+        let TrainingPlan { model, step, outputs, batch, sample_grid } = plan;
         let memory = Memory::new(device, model)?;
         let step = step.load_over(&memory.state)?;
         let sample_grid = match sample_grid {
-            Some((planned, outputs)) => {
-                Some((planned.load_over(&memory.state)?, outputs, sample_grid_images))
+            Some(SampleGridPlan { planned, outputs, images }) => {
+                Some((planned.load_over(&memory.state)?, outputs, images))
             }
             None => None,
         };
@@ -175,11 +133,9 @@ impl Trainer {
     pub fn initialise(&mut self, seed: u64) -> Result<()> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(INIT_STREAM);
-        let names: Vec<(&'static str, String)> =
-            self.model().tensors().into_iter().map(|(net, key, _)| (net, key.to_owned())).collect();
-        for (net, key) in names {
-            let values = self.model().locate(net, &key, Slot::Weight)?.1.initial(&mut rng);
-            self.set(net, &key, Slot::Weight, &values)?;
+        for id in self.model().tensors(&[TensorRole::Weight]) {
+            let values = self.model().spec(id).initial(&mut rng);
+            self.set(id, &values)?;
         }
         Ok(())
     }
@@ -187,17 +143,17 @@ impl Trainer {
     /// Writes one network's tensor, given in the file's order.
     ///
     /// # Errors
-    /// When there is no such tensor, or its size differs.
-    pub fn set(&mut self, net: &str, key: &str, slot: Slot, file: &[f32]) -> Result<()> {
-        self.memory.set(net, key, slot, file)
+    /// When its size differs, or the device fails.
+    pub fn set(&mut self, id: TensorId, file: &[f32]) -> Result<()> {
+        self.memory.set(id, file)
     }
 
     /// Reads one network's tensor in the file's order.
     ///
     /// # Errors
-    /// When there is no such tensor.
-    pub fn get(&mut self, net: &str, key: &str, slot: Slot) -> Result<Vec<f32>> {
-        self.memory.get(net, key, slot)
+    /// When the device or a step before it fails.
+    pub fn get(&self, id: TensorId) -> Result<Vec<f32>> {
+        self.memory.get(id)
     }
 
     /// Reads a kept value of the step as the device has it: `[D, N, H, W, C]`.
@@ -237,9 +193,8 @@ impl Trainer {
     /// # Errors
     /// When the step failed.
     pub fn losses(&mut self) -> Result<Losses> {
-        let mut terms = [0f32; TERMS];
-        terms.copy_from_slice(&self.memory.state.read::<f32>(self.memory.model.terms_offset(), TERMS)?);
-        Ok(Losses::from_terms(&terms, &self.memory.model.cfg))
+        let terms = self.memory.state.read::<LossTerms>(self.memory.model.terms_offset(), 1)?;
+        Ok(Losses::from_terms(&terms[0], &self.memory.model.cfg))
     }
 
     /// Runs the sample grid's passes over `n` images of each domain and returns, read back:
@@ -287,7 +242,7 @@ impl Inference {
         let mut model = Model::for_inference(cfg);
         let (tape, input, output) = record_translate(&mut model, direction, batch);
         let planned = plan("translate", &tape, &model.layout)?;
-        check_memory(device, &model, &[&planned.program])?;
+        check_memory(device, &model, std::iter::once(&*planned.program))?;
         let memory = Memory::new(device, model)?;
         let loaded = planned.load_over(&memory.state)?;
         Ok(Self { memory, loaded, input, output, batch })
@@ -301,9 +256,9 @@ impl Inference {
     /// Writes one tensor of a generator, given in the file's order.
     ///
     /// # Errors
-    /// When there is no such tensor, or its size differs.
-    pub fn set(&mut self, net: &str, key: &str, file: &[f32]) -> Result<()> {
-        self.memory.set(net, key, Slot::Weight, file)
+    /// When its size differs, or the device fails.
+    pub fn set(&mut self, id: TensorId, file: &[f32]) -> Result<()> {
+        self.memory.set(id, file)
     }
 
     /// Translates a batch `[N, S, S, 3]`: images `[N, S, S, 3]` and heatmaps `[N, S/4, S/4]`.

@@ -10,8 +10,8 @@ use crate::data::{Rgb8, normalise, resize_bilinear};
 use crate::device::executable::DeviceHandle;
 use crate::report::{JET, grey_map, heatmap, resize_grey};
 use crate::tape::{
-    Activation, AdamHyper, Affine, LoadedProgram, LossKind, Place, Seed, StateLayout, StateView, Tape, Value,
-    plan,
+    Activation, AdamHyper, Affine, BufferRole, LoadedProgram, LossKind, Place, Seed, StateLayout, StateView,
+    Tape, Value, plan,
 };
 use crate::tensor::{Shape, nchw_to_nhwc, transpose};
 use crate::{Error, Result};
@@ -124,7 +124,10 @@ struct Bench {
 
 impl Bench {
     fn input(&mut self, name: &str, shape: Shape, data: Vec<f32>) -> Value {
-        let view = StateView { buffer: self.layout.add(name, 4 * shape.len() as u64), offset: 0 };
+        let view = StateView {
+            buffer: self.layout.add(BufferRole::Operand, name, 4 * shape.len() as u64),
+            offset: 0,
+        };
         let value = self.tape.state(name, shape, view);
         self.uploads.push((value, data));
         value

@@ -12,7 +12,8 @@ use ugatit::bench::adalin::{count, tolerance};
 use ugatit::device::emulator::{Emulator, Options, WarpOrder};
 use ugatit::device::executable::{DeviceHandle, Executable};
 use ugatit::tape::{
-    Activation, Affine, LowerOptions, NormVariant, Seed, StateLayout, StateView, Tape, plan::plan_with,
+    Activation, Affine, BufferRole, LowerOptions, NormVariant, Seed, StateLayout, StateView, Tape,
+    plan::plan_with,
 };
 use ugatit::tensor::{DType, Shape, nchw_to_nhwc};
 
@@ -456,7 +457,7 @@ fn a_planned_network_agrees_in_every_variant() {
         let mut layout = StateLayout::default();
         let mut tape = Tape::new();
         let mut state = |tape: &mut Tape, name: &str, shape: Shape| {
-            let buffer = layout.add(name, shape.len() as u64 * 4);
+            let buffer = layout.add(BufferRole::Operand, name, shape.len() as u64 * 4);
             tape.state(name, shape, StateView { buffer, offset: 0 })
         };
         let row = Shape::row(2, 8);
@@ -481,9 +482,9 @@ fn a_planned_network_agrees_in_every_variant() {
         let device = DeviceHandle::new(Emulator::new(Options::default()));
         let launches = planned.program.launches.len();
         let loaded = planned.load(&device).unwrap();
-        for (i, (_, offset, bytes)) in layout.buffers().enumerate().take(5) {
-            let values = (0..bytes / 4).map(|k| ((k * 37 + i as u64 * 11) % 101) as f32 / 50.0 - 1.0);
-            loaded.executable().state().write(offset, &values.collect::<Vec<f32>>()).unwrap();
+        for (i, buffer) in layout.buffers().iter().enumerate().take(5) {
+            let values = (0..buffer.bytes / 4).map(|k| ((k * 37 + i as u64 * 11) % 101) as f32 / 50.0 - 1.0);
+            loaded.executable().state().write(buffer.offset, &values.collect::<Vec<f32>>()).unwrap();
         }
         loaded.executable().run().unwrap();
         let read = [padded, out].into_iter().chain(grads.map(|g| g.1)).map(|v| loaded.read(v).unwrap());

@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 use ugatit::nn::Config;
 use ugatit::tape::NormVariant;
 use ugatit::train::checkpoint::{self, Checkpoint, Meta, Newest};
-use ugatit::train::{Inference, Recording, Slot, Trainer};
+use ugatit::train::{Inference, Recording, TensorId, TensorRole, Trainer};
 
 use crate::command::{names, read};
 
@@ -31,9 +31,10 @@ fn trainer(config: &Config, seed: u64) -> Trainer {
     let mut trainer = Trainer::new(&crate::device(), config, 1, 0, Recording::default()).expect("a trainer");
     trainer.initialise(seed).expect("weights");
     // Moments that are not all 0.
-    let n = trainer.get("genB2A", "DownBlock.5.weight", Slot::M).expect("a tensor").len();
+    let id = trainer.model().find("genB2A", "DownBlock.5.weight", TensorRole::FirstMoment).expect("a tensor");
+    let n = trainer.model().spec(id).len();
     let values: Vec<f32> = (0..n).map(|i| i as f32 / 7.0).collect();
-    trainer.set("genB2A", "DownBlock.5.weight", Slot::M, &values).expect("set");
+    trainer.set(id, &values).expect("set");
     trainer
 }
 
@@ -41,30 +42,21 @@ fn trainer(config: &Config, seed: u64) -> Trainer {
 fn saved(config: &Config) -> (tempfile::TempDir, std::path::PathBuf, Trainer) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join(checkpoint::file_name(7));
-    let mut trainer = trainer(config, 3);
-    checkpoint::save(&mut trainer, &meta(config), &path).expect("saved");
+    let trainer = trainer(config, 3);
+    checkpoint::save(&trainer, &meta(config), &path).expect("saved");
     assert_eq!(names(folder.path()), ["step-0000007.safetensors"]);
     (folder, path, trainer)
 }
 
 /// Every tensor of a trainer, as bits.
-fn contents(trainer: &mut Trainer) -> Vec<(String, Vec<u32>)> {
-    let tensors: Vec<(&str, String, bool)> = trainer
-        .model()
-        .tensors()
-        .into_iter()
-        .map(|(net, key, trained)| (net, key.to_owned(), trained))
-        .collect();
-    let mut all = Vec::new();
-    for (net, key, trained) in tensors {
-        for slot in [Slot::Weight, Slot::M, Slot::V] {
-            if trained || slot == Slot::Weight {
-                let values = trainer.get(net, &key, slot).expect("a tensor");
-                all.push((format!("{net}/{key} {slot:?}"), values.into_iter().map(f32::to_bits).collect()));
-            }
-        }
-    }
-    all
+fn contents(trainer: &Trainer) -> Vec<(String, Vec<u32>)> {
+    let saved = [TensorRole::Weight, TensorRole::FirstMoment, TensorRole::SecondMoment];
+    let tensor = |id: TensorId| {
+        let name = format!("{}/{} {:?}", id.net(), trainer.model().spec(id).key, id.tensor());
+        let values = trainer.get(id).expect("a tensor");
+        (name, values.into_iter().map(f32::to_bits).collect())
+    };
+    trainer.model().tensors(&saved).into_iter().map(tensor).collect()
 }
 
 /// Rewrites the header of a file; the tensors stay.
@@ -101,14 +93,14 @@ fn expect_error<T>(result: ugatit::Result<T>, parts: &[&str]) {
 #[test]
 fn a_checkpoint_brings_everything_back() {
     for config in [config(), Config { light: false, ..config() }] {
-        let (_folder, path, mut trainer) = saved(&config);
+        let (_folder, path, trainer) = saved(&config);
         let mut checkpoint = Checkpoint::open(&path).expect("whole");
         assert_eq!(*checkpoint.meta(), meta(&config));
         let mut other = self::trainer(&config, 4);
-        let want = contents(&mut trainer);
-        assert_ne!(contents(&mut other), want);
+        let want = contents(&trainer);
+        assert_ne!(contents(&other), want);
         checkpoint.load_into(&mut other).expect("loaded");
-        assert!(contents(&mut other) == want);
+        assert!(contents(&other) == want);
 
         // Saving is a function of what is saved.
         let again = path.with_file_name("again");
@@ -150,7 +142,7 @@ fn checkpoints_of_version_0_1_keep_their_norms() {
 #[test]
 fn other_programs_can_read_a_checkpoint() {
     let config = Config { light: false, ..config() };
-    let (_folder, path, mut trainer) = saved(&config);
+    let (_folder, path, trainer) = saved(&config);
     let bytes = read(&path);
     let file = SafeTensors::deserialize(&bytes).expect("a safetensors file");
     for (name, shape) in [
@@ -166,10 +158,11 @@ fn other_programs_can_read_a_checkpoint() {
         assert_eq!((tensor.dtype(), tensor.shape()), (Dtype::F32, shape), "{name}");
     }
     assert!(file.tensor("adam_m/disGA/model.1.weight_u").is_err(), "a spectral vector has no moments");
-    let want = trainer.get("genB2A", "DownBlock.5.weight", Slot::Weight).expect("a tensor");
+    let id = trainer.model().find("genB2A", "DownBlock.5.weight", TensorRole::Weight).expect("a tensor");
+    let want = trainer.get(id).expect("its values");
     let tensor = file.tensor("genB2A/DownBlock.5.weight").expect("a tensor");
     assert!(tensor.data() == bytemuck::cast_slice::<f32, u8>(&want));
-    assert_eq!(file.len(), contents(&mut trainer).len());
+    assert_eq!(file.len(), contents(&trainer).len());
 }
 
 #[test]
@@ -247,15 +240,15 @@ fn other_files_are_no_checkpoints() {
 fn files_of_another_model_name_the_tensor_and_both_shapes() {
     let (_folder, path, _) = saved(&config());
     let mut wider = trainer(&Config { ch: 8, ..config() }, 1);
-    let before = contents(&mut wider);
+    let before = contents(&wider);
     let mut checkpoint = Checkpoint::open(&path).expect("whole");
-    let parts = ["genA2B/gap_fc.weight of shape [1, 16]", "[1, 32]", "trained with --ch 4, not 8"];
+    let parts = ["genA2B/gap_fc.weight of shape [1, 16]", "[1, 32]", "trained with ch 4, not 8"];
     expect_error(checkpoint.load_into(&mut wider), &parts);
-    assert!(contents(&mut wider) == before, "a misfit changes nothing");
+    assert!(contents(&wider) == before, "a misfit changes nothing");
     let mut deeper = trainer(&Config { n_res: 2, n_dis: 3, img_size: 16, ..config() }, 1);
     expect_error(
         checkpoint.load_into(&mut deeper),
-        &["has no genA2B/UpBlock1_2.conv1.weight", "--n-res 1, not 2, --n-dis 2, not 3"],
+        &["has no genA2B/UpBlock1_2.conv1.weight", "n_res 1, not 2, n_dis 2, not 3"],
     );
 
     edit(&path, |header| header["genA2B/DownBlock.1.weight"]["shape"] = json!([4, 3, 49]));
@@ -271,7 +264,7 @@ fn files_of_another_model_name_the_tensor_and_both_shapes() {
     let (_folder, path, _) = saved(&full);
     let mut checkpoint = Checkpoint::open(&path).expect("whole");
     let mut larger = trainer(&Config { img_size: 24, ..full.clone() }, 1);
-    let parts = ["genA2B/FC.0.weight of shape [16, 256]", "[16, 576]", "--size 16, not 24", "in full mode"];
+    let parts = ["genA2B/FC.0.weight of shape [16, 256]", "[16, 576]", "img_size 16, not 24", "in full mode"];
     expect_error(checkpoint.load_into(&mut larger), &parts);
     edit_config(&path, "img_size", json!(24));
     let mut inference =
@@ -308,9 +301,10 @@ fn the_newest_whole_checkpoint_is_found_and_old_ones_go() {
 fn weights_that_are_not_finite_are_not_saved() {
     let (folder, path, mut trainer) = saved(&config());
     let before = read(&path);
-    let n = trainer.get("disLA", "conv1x1.bias", Slot::V).expect("a tensor").len();
-    trainer.set("disLA", "conv1x1.bias", Slot::V, &vec![f32::NAN; n]).expect("set");
-    let result = checkpoint::save(&mut trainer, &meta(&config()), &path);
+    let id = trainer.model().find("disLA", "conv1x1.bias", TensorRole::SecondMoment).expect("a tensor");
+    let n = trainer.model().spec(id).len();
+    trainer.set(id, &vec![f32::NAN; n]).expect("set");
+    let result = checkpoint::save(&trainer, &meta(&config()), &path);
     expect_error(result, &["adam_v/disLA/conv1x1.bias is no longer finite"]);
     assert!(read(&path) == before && names(folder.path()).len() == 1);
 }

@@ -2,7 +2,7 @@
 
 use ugatit::nn::Config;
 use ugatit::tape::{LowerOptions, NormVariant};
-use ugatit::train::{LOSS_NAMES, Recording, Slot, Trainer};
+use ugatit::train::{LOSS_NAMES, Recording, TensorRole, Trainer, TrainingPlan};
 
 /// What three steps leave.
 struct Trained {
@@ -14,8 +14,8 @@ struct Trained {
 fn train(norm: NormVariant) -> Trained {
     let cfg = Config { img_size: 24, ch: 4, n_res: 1, n_dis: 4, light: true, ..Config::default() };
     let options = LowerOptions::from(norm);
-    let mut trainer = Trainer::with_options(&crate::device(), &cfg, 1, 0, Recording::default(), options)
-        .expect("a trainer");
+    let plan = TrainingPlan::new(&cfg, 1, 0, Recording::default(), options).expect("a plan");
+    let mut trainer = Trainer::load(&crate::device(), plan).expect("a trainer");
     trainer.initialise(3).expect("weights");
     let launches = trainer.executable().program().launches.len();
     let image = |of: u32| -> Vec<f32> {
@@ -26,7 +26,8 @@ fn train(norm: NormVariant) -> Trained {
         trainer.losses().expect("losses").0.to_vec()
     });
     let losses = losses.collect();
-    let weight = trainer.get("genA2B", "DownBlock.5.weight", Slot::Weight).expect("a tensor");
+    let id = trainer.model().find("genA2B", "DownBlock.5.weight", TensorRole::Weight).expect("a tensor");
+    let weight = trainer.get(id).expect("its values");
     Trained { launches, losses, weight }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::names::{Kind, Part, Pass, is_vector};
 use super::recorded::{Recorded, Values, numbers};
 use crate::Result;
-use crate::train::Slot;
+use crate::train::TensorRole;
 use crate::verify::golden::Golden;
 use crate::verify::report::{Check, Group};
 use crate::verify::tolerance::{self, Bounds, Difference};
@@ -264,7 +264,7 @@ impl Order {
             Kind::After { step, norm: true, .. } => Self::After(*step, State::Norms),
             Kind::After { step, key, .. } if is_vector(key) => Self::After(*step, State::Vectors),
             Kind::After { step, .. } => Self::After(*step, State::Weights),
-            Kind::Moment { slot: Slot::M, .. } => Self::FirstMoments,
+            Kind::Moment { tensor: TensorRole::FirstMoment, .. } => Self::FirstMoments,
             Kind::Moment { .. } => Self::SecondMoments,
             Kind::Loss { .. } => Self::Loss(1),
             Kind::Rates | Kind::Initial { .. } | Kind::Image => Self::Rates,

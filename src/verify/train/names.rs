@@ -1,6 +1,6 @@
 //! What the tensors of a recorded run are, by their names in the file.
 
-use crate::train::Slot;
+use crate::train::TensorRole;
 
 /// What a tensor of the file is.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,7 +20,7 @@ pub(super) enum Kind {
     /// `after<k>/..`, or with `norm` `after<k>_l2/..`.
     After { step: u64, norm: bool, net: String, key: String },
     /// `adam_m/..`, `adam_v/..`.
-    Moment { slot: Slot, net: String, key: String },
+    Moment { tensor: TensorRole, net: String, key: String },
     /// `lr`.
     Rates,
 }
@@ -66,8 +66,8 @@ impl Kind {
                     "fwd" => Output::of(&net, rest).map(Self::Output),
                     "tap" => Some(Self::Tap { net, module: key }),
                     "grad_D" | "grad_G" => Some(Self::Gradient { net, key }),
-                    "adam_m" => Some(Self::Moment { slot: Slot::M, net, key }),
-                    "adam_v" => Some(Self::Moment { slot: Slot::V, net, key }),
+                    "adam_m" => Some(Self::Moment { tensor: TensorRole::FirstMoment, net, key }),
+                    "adam_v" => Some(Self::Moment { tensor: TensorRole::SecondMoment, net, key }),
                     _ => {
                         let after = top.strip_prefix("after")?;
                         let (step, norm) = match after.strip_suffix("_l2") {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::names::Kind;
 use crate::nn::Config;
-use crate::train::{LOSS_NAMES, Slot};
+use crate::train::{LOSS_NAMES, TensorRole};
 use crate::verify::golden::Golden;
 use crate::{Error, Result};
 
@@ -67,24 +67,24 @@ impl Recorded {
     /// All networks' tensors must be there to start from, and what is compared must fit the network.
     pub(super) fn check_tensors(&self, golden: &Golden) -> Result<()> {
         let model = crate::train::Model::for_training(&self.cfg);
-        for (net, key, _) in model.tensors() {
-            let (_, spec) = model.locate(net, key, Slot::Weight)?;
-            golden.expect_dims(&format!("init/{net}/{key}"), &spec.dims)?;
+        for id in model.tensors(&[TensorRole::Weight]) {
+            let spec = model.spec(id);
+            golden.expect_dims(&format!("init/{}/{}", id.net(), spec.key), &spec.dims)?;
         }
         for name in golden.keys().filter(|k| k.starts_with("init/")) {
             if let Some(Kind::Initial { net, key }) = Kind::of(name) {
-                model.locate(&net, &key, Slot::Weight).map_err(|e| golden.error(e))?;
+                model.find(&net, &key, TensorRole::Weight).map_err(|e| golden.error(e))?;
             }
         }
         for (name, kind) in &self.kinds {
-            let (net, key, slot, norm) = match kind {
-                Kind::Gradient { net, key } => (net, key, Slot::Grad, false),
-                Kind::Moment { slot, net, key } => (net, key, *slot, false),
+            let (net, key, tensor, norm) = match kind {
+                Kind::Gradient { net, key } => (net, key, TensorRole::Gradient, false),
+                Kind::Moment { tensor, net, key } => (net, key, *tensor, false),
                 Kind::After { step, norm, net, key } => {
                     if *step == 0 || *step > self.steps {
                         return Err(golden.error(format!("{name} is not of one of the {} steps", self.steps)));
                     }
-                    (net, key, Slot::Weight, *norm)
+                    (net, key, TensorRole::Weight, *norm)
                 }
                 Kind::Loss { term } => {
                     if !LOSS_NAMES.contains(&term.as_str()) {
@@ -99,8 +99,8 @@ impl Recorded {
                 }
                 _ => continue,
             };
-            let (_, spec) = model.locate(net, key, slot).map_err(|e| golden.error(format!("{name}: {e}")))?;
-            golden.expect_dims(name, if norm { &[1] } else { &spec.dims })?;
+            let id = model.find(net, key, tensor).map_err(|e| golden.error(format!("{name}: {e}")))?;
+            golden.expect_dims(name, if norm { &[1] } else { &model.spec(id).dims })?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use super::recorded::{Recorded, Values};
 use crate::nn::{Role, Tap};
 use crate::tape::Value;
 use crate::tensor::{nchw_to_nhwc, nhwc_to_nchw};
-use crate::train::{DOutput, GOutput, LOSS_NAMES, Slot, Trainer, apply_activation};
+use crate::train::{DOutput, GOutput, LOSS_NAMES, TensorRole, Trainer, apply_activation};
 use crate::verify::golden::Golden;
 use crate::{Error, Result};
 
@@ -47,20 +47,13 @@ impl Recorded {
         trainer: &mut Trainer,
         perturbation: Option<f32>,
     ) -> Result<Values> {
-        let names: Vec<(&str, String, bool)> = trainer
-            .model()
-            .tensors()
-            .into_iter()
-            .map(|(net, key, trained)| (net, key.to_owned(), trained))
-            .collect();
-        for (net, key, trained) in names {
-            let weight = golden.floats(&format!("init/{net}/{key}"))?;
-            trainer.set(net, &key, Slot::Weight, &weight)?;
-            if trained {
-                let zeros = vec![0.0; weight.len()];
-                trainer.set(net, &key, Slot::M, &zeros)?;
-                trainer.set(net, &key, Slot::V, &zeros)?;
-            }
+        for id in trainer.model().tensors(&[TensorRole::Weight]) {
+            let name = format!("init/{}/{}", id.net(), trainer.model().spec(id).key);
+            trainer.set(id, &golden.floats(&name)?)?;
+        }
+        for id in trainer.model().tensors(&[TensorRole::FirstMoment, TensorRole::SecondMoment]) {
+            let zeros = vec![0.0; trainer.model().spec(id).len()];
+            trainer.set(id, &zeros)?;
         }
         let mut values = Values::new();
         let mut losses = Vec::new();
@@ -73,14 +66,14 @@ impl Recorded {
                 self.first_step(golden, trainer, &mut values)?;
             }
             for (name, kind) in &self.kinds {
-                let (net, key, slot, norm) = match kind {
+                let (net, key, tensor, norm) = match kind {
                     Kind::After { step: of, norm, net, key } if *of == step => {
-                        (net, key, Slot::Weight, *norm)
+                        (net, key, TensorRole::Weight, *norm)
                     }
-                    Kind::Moment { slot, net, key } if step == self.steps => (net, key, *slot, false),
+                    Kind::Moment { tensor, net, key } if step == self.steps => (net, key, *tensor, false),
                     _ => continue,
                 };
-                let mut data = trainer.get(net, key, slot)?;
+                let mut data = trainer.get(trainer.model().find(net, key, tensor)?)?;
                 if norm {
                     let squares = data.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
                     data = vec![squares.sqrt() as f32, data.len() as f32];
@@ -123,7 +116,9 @@ impl Recorded {
         let mut read: HashMap<Value, Vec<f32>> = HashMap::new();
         for (name, kind) in &self.kinds {
             let data = match kind {
-                Kind::Gradient { net, key } => trainer.get(net, key, Slot::Grad)?,
+                Kind::Gradient { net, key } => {
+                    trainer.get(trainer.model().find(net, key, TensorRole::Gradient)?)?
+                }
                 Kind::Output(output) => {
                     let (value, images) = output.value(trainer, self.batch)?;
                     let channel = if output.part == Part::CamLogit { Some(2) } else { None };

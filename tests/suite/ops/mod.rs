@@ -17,7 +17,9 @@ mod spectral;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use ugatit::tape::{Activation, LowerOptions, Seed, StateLayout, StateView, Tape, Value, plan_with};
+use ugatit::tape::{
+    Activation, BufferRole, LowerOptions, Seed, StateLayout, StateView, Tape, Value, plan_with,
+};
 use ugatit::tensor::Shape;
 
 /// A tensor on the host in double precision, `[D, N, H, W, C]`.
@@ -108,7 +110,10 @@ impl Recording {
     /// A tensor in persistent memory.
     pub(super) fn state(&mut self, name: impl Into<String>, s: Shape) -> Value {
         let name = name.into();
-        let view = StateView { buffer: self.layout.add(name.clone(), 4 * s.len() as u64), offset: 0 };
+        let view = StateView {
+            buffer: self.layout.add(BufferRole::Operand, name.clone(), 4 * s.len() as u64),
+            offset: 0,
+        };
         self.tape.state(name, s, view)
     }
 
