@@ -40,6 +40,8 @@ pub enum ErrorKind {
     RunMissing,
     /// There is a run, and it cannot be gone on with.
     RunBroken,
+    /// A file is no recording of the reference.
+    NotARecording,
 }
 
 /// Result with [`Error`] as its error.

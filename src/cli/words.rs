@@ -75,6 +75,7 @@ fn advice(kind: ErrorKind) -> Option<&'static str> {
         ErrorKind::RunExists => "go on with it by --resume, or give another --out",
         ErrorKind::RunMissing => "without --resume a new run is started",
         ErrorKind::RunBroken => "give another --out to begin anew",
+        ErrorKind::NotARecording => "see 'ugatit verify --help'",
     })
 }
 
