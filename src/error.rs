@@ -54,6 +54,8 @@ pub enum ErrorKind {
         /// Steps done.
         done: u64,
     },
+    /// A file is no recording of the reference.
+    NotARecording,
 }
 
 /// Result with [`Error`] as its error.

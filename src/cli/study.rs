@@ -8,8 +8,8 @@ use ugatit::device::select::Choice;
 use ugatit::format;
 use ugatit::nn::Config;
 use ugatit::study::gpus::{self, Gpu};
-use ugatit::study::own::{self, Argument};
 use ugatit::study::run::{Step, training_step};
+use ugatit::study::user_kernel::{self, Argument};
 use ugatit::study::{compile, pages, profile, sass, suggest, table};
 use ugatit::tape::NormVariant;
 use ugatit::{Error, Result};
@@ -168,7 +168,7 @@ fn extent(flag: &str, text: &str) -> Result<[u32; 3]> {
     Ok(out)
 }
 
-/// A kernel of a user's, and how it is launched.
+/// A user kernel, and how it is launched.
 struct UserLaunch<'a> {
     source: &'a Path,
     name: &'a str,
@@ -256,9 +256,10 @@ fn study_user_kernel(args: &StudyArgs, launch: &UserLaunch<'_>, gpu: &'static Gp
     if takes != given {
         let name = kernel.name;
         return Err(Error::new(format!("{name} takes {takes} arguments, but there are {given}"))
-            .hint(format!("give {}", own::wanted(kernel, "--arg ").join(" "))));
+            .hint(format!("give {}", user_kernel::wanted(kernel, "--arg ").join(" "))));
     }
-    let record = own::run(kernel, launch.grid, launch.block, args.shared, &launch.arguments, args.step.seed)?;
+    let record =
+        user_kernel::run(kernel, launch.grid, launch.block, args.shared, &launch.arguments, args.step.seed)?;
     let mut command = format!(
         "ugatit study --source {} --kernel {} --grid {} --block {}",
         launch.source.display(),
@@ -270,12 +271,12 @@ fn study_user_kernel(args: &StudyArgs, launch: &UserLaunch<'_>, gpu: &'static Gp
     let path = pages::of_user_kernel(&compiled, launch.name, &record, gpu, &args.out, &command)?;
     let c = record.counts();
     Ok(format!(
-        "{}: {} warp instructions, {:.1} of 32 lanes, {}B asked for, {}B moved, {} bank conflicts, {} FLOP\nopen {}\n",
+        "{}: {} warp instructions, {:.1} of 32 lanes, {}B asked for, {}B of traffic, {} bank conflicts, {} FLOP\nopen {}\n",
         kernel.name,
         format::grouped(c.instructions),
         c.lanes as f64 / c.instructions.max(1) as f64,
         format::binary(c.requested_bytes()),
-        format::binary(c.moved_bytes()),
+        format::binary(c.traffic_bytes()),
         format::grouped(c.conflicts),
         format::grouped(c.flops),
         path.display()

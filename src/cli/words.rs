@@ -93,6 +93,7 @@ fn advice(kind: ErrorKind) -> Option<&'static str> {
         ErrorKind::RunBroken => "give another --out to begin anew",
         ErrorKind::RunBusy => "wait for it, or give another --out",
         ErrorKind::StepsDone { .. } => "give more --steps",
+        ErrorKind::NotARecording => "see 'ugatit verify --help'",
     })
 }
 

@@ -1,14 +1,15 @@
 //! The pages of many kernels and the index that leads to them, with the ladders compared variant by variant.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::Path;
 
+use maud::{Markup, html};
+
 use super::counts::KernelRecord;
-use super::gpus::{self, Gpu};
+use super::gpus::Gpu;
 use super::ladder::{Ladder, Variant};
 use super::listing::Line;
-use super::page::{self, Dot, Page};
+use super::page::{self, Dot, Page, figure, heat_bar};
 use super::profile::Totals;
 use super::run::{Record, Step};
 use super::sass::{self, Disassembly};
@@ -138,212 +139,245 @@ fn atlas(
     gpu: &'static Gpu,
     command: &str,
 ) -> String {
-    let c = record.counts();
-    let totals = Totals::of(&record.program);
-    let mut body = format!(
-        "<div class=\"lead\"><p>Every CUDA kernel of <code>ugatit</code>, as the compiler made it and as {} used it. \
-         Counts come from the emulator, which runs the kernels' PTX; they do not depend on the machine.</p></div>\n\
-         <div class=\"cards\"><section class=\"card w6\"><h2>The step <small>{}</small></h2><div class=\"big\">",
-        text::escape(&step.describe()),
-        text::escape(&record.device)
-    );
-    let mut big = |value: String, what: &str| {
-        _ = write!(body, "<div><b>{value}</b><span>{what}</span></div>");
+    let body = html! {
+        div.lead {
+            p {
+                "Every CUDA kernel of " code { "ugatit" } ", as the compiler made it and as " (step.describe())
+                " used it. Counts come from the emulator, which runs the kernels' PTX; they do not depend on the \
+                 machine."
+            }
+        } "\n"
+        div.cards { (step_card(record)) "\n" (roofline_card(record, gpu)) } "\n"
+        @for ladder in ladders.iter().filter(|l| !l.variants.is_empty()) {
+            (ladder_section(ladder, wanted, gpu)) "\n"
+        }
+        (kernels_section(record, wanted)) "\n"
     };
-    big(format::grouped(totals.launches), "launches");
-    big(record.kernels.len().to_string(), "kernels used");
-    big(format::count(c.instructions), "warp instructions");
-    big(format!("{}B", format::binary(totals.min_bytes)), "least bytes");
-    big(format::ratio(c.moved_bytes(), totals.min_bytes), "of them moved");
-    big(format::count(totals.flops), "FLOP planned");
-    big(format::ratio(c.flops, totals.flops), "of them counted");
-    body += "</div><h2>Where the instructions go</h2>";
-    let mut used: Vec<&KernelRecord> = record.kernels.iter().collect();
-    used.sort_by_key(|k| std::cmp::Reverse(k.counts().instructions));
-    body += "<ol class=\"hot\">";
-    for k in used.iter().take(9) {
-        let n = k.counts().instructions;
-        _ = write!(
-            body,
-            "<li><span class=num>{}</span><span class=\"bar heat\" style=\"--v:{:.3}\"><span></span></span>\
-             <a href=\"{}.html\">{}</a></li>",
-            format::percent(n, c.instructions),
-            n as f64 / c.instructions.max(1) as f64,
-            k.kernel.name,
-            k.kernel.name
-        );
-    }
-    body +=
-        "</ol></section>\n<section class=\"card w6\"><h2>Roofline <small>predicted, by least bytes</small>";
-    body += &page::gpu_select(gpu);
-    body += "</h2>";
-    for g in &gpus::ALL {
-        let on = if g == gpu { " on" } else { "" };
-        let dots: Vec<Dot> = record
-            .kernels
-            .iter()
-            .map(|k| Dot {
-                name: k.kernel.name,
-                flops: k.counts().flops.max(k.flops()),
-                least: k.min_bytes(),
-                moved: 0,
-                matrix: k.uses_matrix(),
-                link: true,
-            })
-            .collect();
-        let predicted: f64 = dots.iter().map(|d| g.predicted_ms(d.flops, d.least, d.matrix)).sum();
-        _ = write!(
-            body,
-            "<div class=\"gpu{on}\" data-gpu=\"{}\">{}<p class=\"note\">Predicted for {}: the step takes at least {}, were \
-             every kernel on its roof. At these sizes launches and latencies cost more.</p></div>",
-            g.key,
-            page::roofline(g, &dots),
-            g.name,
-            format::milliseconds(predicted)
-        );
-    }
-    body += "</section></div>\n";
-    for ladder in ladders.iter().filter(|l| !l.variants.is_empty()) {
-        body += &ladder_section(ladder, wanted, gpu);
-    }
-    body += &kernels_section(record, wanted);
-    let footer = format!(
-        "Counted on the emulator; times are predicted from data sheets, not measured. Made by <code>{}</code>.",
-        text::escape(command)
-    );
-    let top = "<h1>ugatit</h1><span class=\"dim\">atlas of the kernels</span>";
-    page::document("ugatit – atlas of the kernels", top, &body, &footer)
+    let footer = html! {
+        "Counted on the emulator; times are predicted from data sheets, not measured. Made by " code { (command) } "."
+    };
+    let top = html! { h1 { "ugatit" } span.dim { "atlas of the kernels" } };
+    page::document("ugatit – atlas of the kernels", &top, &body, &footer)
 }
 
-fn ladder_section(ladder: &Ladder, wanted: &[&'static Kernel], gpu: &Gpu) -> String {
-    let mut out = format!(
-        "<h2 class=\"section\">The ladder of {}</h2><p class=\"dim\">{}: {}. Predicted times are for {}.</p>\
-         <section class=\"card\"><div class=\"wrap\"><table><thead><tr><th>variant</th><th class=n>launches</th>\
-         <th class=n>bytes moved, of the least</th><th class=n>instructions</th><th class=n>predicted</th><th class=n>FLOP</th>\
-         <th class=n>coalesced</th><th class=n>conflicts</th><th class=n>registers</th></tr></thead><tbody>",
-        text::escape(&ladder.name),
-        text::escape(&ladder.what),
-        text::escape(&ladder.case),
-        gpu.name
-    );
+/// The step in figures, and the kernels with most instructions.
+fn step_card(record: &Record) -> Markup {
+    let c = record.counts();
+    let totals = Totals::of(&record.program);
+    let mut used: Vec<&KernelRecord> = record.kernels.iter().collect();
+    used.sort_by_key(|k| std::cmp::Reverse(k.counts().instructions));
+    html! {
+        section.card.w6 {
+            h2 { "The step " small { (record.device) } }
+            div.big {
+                (figure(format::grouped(totals.launches), "launches"))
+                (figure(record.kernels.len().to_string(), "kernels used"))
+                (figure(format::count(c.instructions), "warp instructions"))
+                (figure(format!("{}B", format::binary(totals.min_bytes)), "minimum traffic"))
+                (figure(format::ratio(c.traffic_bytes(), totals.min_bytes), "the minimum traffic"))
+                (figure(format::count(totals.flops), "FLOP planned"))
+                (figure(format::ratio(c.flops, totals.flops), "of them counted"))
+            }
+            h2 { "Where the instructions go" }
+            ol.hot {
+                @for k in used.iter().take(9) {
+                    @let n = k.counts().instructions;
+                    li {
+                        span.num { (format::percent(n, c.instructions)) }
+                        (heat_bar(n as f64 / c.instructions.max(1) as f64))
+                        a href={ (k.kernel.name) ".html" } { (k.kernel.name) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn roofline_card(record: &Record, gpu: &'static Gpu) -> Markup {
+    let dot = |k: &KernelRecord| Dot {
+        name: k.kernel.name,
+        flops: k.counts().flops.max(k.flops()),
+        minimum: k.min_bytes(),
+        traffic: 0,
+        matrix: k.uses_matrix(),
+        link: true,
+    };
+    let dots: Vec<Dot> = record.kernels.iter().map(dot).collect();
+    html! {
+        section.card.w6 {
+            h2 { "Roofline " small { "predicted, by minimum traffic" } (page::gpu_select(gpu)) }
+            (page::for_each_gpu(gpu, |gpu| {
+                let predicted: f64 = dots.iter().map(|d| gpu.predicted_ms(d.flops, d.minimum, d.matrix)).sum();
+                html! {
+                    (page::roofline(gpu, &dots))
+                    p.note {
+                        "Predicted for " (gpu.name) ": the step takes at least " (format::milliseconds(predicted))
+                        ", were every kernel on its roof. At these sizes launches and latencies cost more."
+                    }
+                }
+            }))
+        }
+    }
+}
+
+fn ladder_section(ladder: &Ladder, wanted: &[&'static Kernel], gpu: &Gpu) -> Markup {
     let figures = |r: &Variant| -> [f64; 3] {
         let c = r.record.counts();
         let predicted = |k: &KernelRecord| gpu.predicted_ms(k.counts().flops, k.min_bytes(), k.uses_matrix());
-        [c.moved_bytes() as f64, c.instructions as f64, r.record.kernels.iter().map(predicted).sum()]
+        let predicted = r.record.kernels.iter().map(predicted).sum();
+        [c.traffic_bytes() as f64, c.instructions as f64, predicted]
     };
     let most =
         ladder.variants.iter().map(figures).fold([0.0f64; 3], |m, f| [0, 1, 2].map(|i| m[i].max(f[i])));
-    for variant in &ladder.variants {
-        let (c, values) = (variant.record.counts(), figures(variant));
-        let kernels = &variant.record.kernels;
-        let registers = kernels
-            .iter()
-            .filter_map(|k| table::resources_for(k.kernel, gpu.arch))
-            .map(|r| r.registers)
-            .max();
-        let links: Vec<String> = kernels
-            .iter()
-            .map(|k| {
-                let name = k.kernel.name;
-                if wanted.iter().any(|w| w.name == name) {
-                    format!("<a href=\"{name}.html\" class=\"mono\">{name}</a>")
-                } else {
-                    format!("<span class=\"mono\">{name}</span>")
+    html! {
+        h2.section { "The ladder of " (ladder.name) }
+        p.dim { (ladder.what) ": " (ladder.case) ". Predicted times are for " (gpu.name) "." }
+        section.card {
+            div.wrap {
+                table {
+                    thead {
+                        tr {
+                            th { "variant" } th.n { "launches" } th.n { "traffic, x minimum" } th.n { "instructions" }
+                            th.n { "predicted" } th.n { "FLOP" } th.n { "coalesced" } th.n { "conflicts" }
+                            th.n { "registers" }
+                        }
+                    }
+                    tbody {
+                        @for variant in &ladder.variants {
+                            (variant_row(variant, figures(variant), most, wanted, gpu))
+                        }
+                    }
                 }
-            })
-            .collect();
-        let cell = |i: usize, text: String| {
-            let share = values[i] / most[i].max(1e-30);
-            format!(
-                "<td class=\"n variant\">{text}<br><span class=\"bar heat\" style=\"--v:{share:.3}\"><span></span></span></td>"
-            )
-        };
-        _ = write!(
-            out,
-            "<tr><td><b>{}</b><div class=\"dim\">{}</div><details><summary>{} kernels</summary>{}</details></td><td class=n>{}</td>",
-            text::escape(&variant.name),
-            text::escape(&variant.lesson),
-            links.len(),
-            links.join("<br>"),
-            variant.record.program.launches.len(),
-        );
-        let bytes = format::binary(c.moved_bytes());
-        out += &cell(0, format!("{bytes}B, {}", format::ratio(c.moved_bytes(), variant.least_bytes)));
-        out += &cell(1, format::count(c.instructions));
-        out += &cell(2, format::milliseconds(values[2]));
-        _ = write!(
-            out,
-            "<td class=n>{}</td><td class=n>{}</td><td class=n>{}</td><td class=n>{}</td></tr>",
-            format::count(c.flops),
-            format::percent(c.ideal_sectors, c.sectors()),
-            format::count(c.conflicts),
-            registers.map_or_else(String::new, |r| r.to_string()),
-        );
+            }
+            p.note {
+                "Minimum traffic: inputs read once and outputs written once by the whole operation. Predicted: the sum \
+                 over its launches of the slower of arithmetic and each launch's minimum traffic."
+            }
+        }
     }
-    out + "</tbody></table></div><p class=\"note\">Least bytes: inputs read once and outputs written once by the whole \
-           operation. Predicted: the sum over its launches of the slower of arithmetic and each launch's least bytes.</p></section>\n"
 }
 
-fn kernels_section(record: &Record, wanted: &[&'static Kernel]) -> String {
-    let all = record.counts();
-    let mut out = "<h2 class=\"section\">All kernels</h2><p class=\"dim\">A click on a heading sorts.</p>\
-                   <section class=\"card\"><div class=\"wrap\"><table><thead><tr><th class=sort>kernel</th><th class=\"n sort\">launches</th><th class=sort>share</th><th class=\"n sort\">moved</th>\
-                   <th class=\"n sort\">of least</th><th class=\"n sort\">FLOP</th><th class=\"n sort\">lanes</th><th class=\"n sort\">conflicts</th>\
-                   <th class=\"n sort\">registers</th><th class=\"n sort\">stack</th><th class=\"n sort\" title=\"theoretical occupancy on compute capability 8.0\">occ. 8.0</th>\
-                   <th class=\"n sort\" title=\"on 9.0\">9.0</th></tr></thead><tbody>"
-        .to_owned();
-    let share_of = |k: &Kernel| {
-        record.kernels.iter().find(|r| r.kernel.name == k.name).map_or(0, |r| r.counts().instructions)
+/// `values` are traffic, instructions and predicted milliseconds, drawn as parts of `most`.
+fn variant_row(
+    variant: &Variant,
+    values: [f64; 3],
+    most: [f64; 3],
+    wanted: &[&'static Kernel],
+    gpu: &Gpu,
+) -> Markup {
+    let c = variant.record.counts();
+    let kernels = &variant.record.kernels;
+    let resources = kernels.iter().filter_map(|k| table::resources_for(k.kernel, gpu.arch));
+    let registers = resources.map(|r| r.registers).max();
+    let cell = |i: usize, text: String| {
+        let share = values[i] / most[i].max(1e-30);
+        html! { td.n.variant { (text) br; (heat_bar(share)) } }
     };
-    let mut sorted: Vec<&'static Kernel> = wanted.to_vec();
-    sorted.sort_by_key(|k| (std::cmp::Reverse(share_of(k)), k.name));
-    for kernel in sorted {
-        let found = record.kernels.iter().find(|r| r.kernel.name == kernel.name);
-        let c = found.map(KernelRecord::counts).unwrap_or_default();
-        let min = found.map_or(0, KernelRecord::min_bytes);
-        let launches = found.map_or(0, |r| r.launches.len());
-        let share = c.instructions as f64 / all.instructions.max(1) as f64;
-        let number = |v: f64, text: String| format!("<td class=n data-v=\"{v}\">{text}</td>");
-        let occupancy = |arch: u32| {
-            let o = table::occupancy_of(kernel, arch, kernel.max_threads, 0);
-            o.map_or_else(
-                || "<td></td>".into(),
-                |o| {
-                    number(
-                        o.fraction,
-                        format!("<span title=\"{}\">{:.0} %</span>", o.limit.name(), o.fraction * 100.0),
-                    )
-                },
-            )
-        };
-        let resources = table::resources_for(kernel, 80);
-        let (registers, stack) = resources.map_or((0, 0), |r| (r.registers, r.stack));
-        let dash = |s: String| if found.is_some() { s } else { "–".into() };
-        _ = write!(
-            out,
-            "<tr class=kernel><td><a href=\"{name}.html\">{name}</a><div class=\"dim\" title=\"{file}:{line}\">{doc}</div></td>",
-            name = kernel.name,
-            doc = text::escape(&text::first_sentence(kernel.doc)),
-            file = text::escape(kernel.module.file),
-            line = kernel.line
-        );
-        out += &number(launches as f64, dash(launches.to_string()));
-        _ = write!(
-            out,
-            "<td data-v=\"{share}\" style=\"white-space:nowrap\"><span class=\"bar heat\" style=\"--v:{share:.3}\"><span></span></span> {}</td>",
-            dash(format::percent(c.instructions, all.instructions))
-        );
-        out += &number(c.moved_bytes() as f64, dash(format!("{}B", format::binary(c.moved_bytes()))));
-        out += &number(c.moved_bytes() as f64 / min.max(1) as f64, dash(format::ratio(c.moved_bytes(), min)));
-        out += &number(c.flops as f64, dash(format::count(c.flops)));
-        let lanes = c.lanes as f64 / c.instructions.max(1) as f64;
-        out += &number(lanes, dash(format!("{lanes:.1}")));
-        out += &number(c.conflicts as f64, dash(format::count(c.conflicts)));
-        out += &number(f64::from(registers), registers.to_string());
-        out += &number(f64::from(stack), stack.to_string());
-        out += &occupancy(80);
-        out += &occupancy(90);
-        out += "</tr>\n";
+    let traffic = c.traffic_bytes();
+    let beside = format!("{}B, {}", format::binary(traffic), format::ratio(traffic, variant.least_bytes));
+    html! {
+        tr {
+            td {
+                b { (variant.name) }
+                div.dim { (variant.lesson) }
+                details {
+                    summary { (kernels.len()) " kernels" }
+                    @for (i, name) in kernels.iter().map(|k| k.kernel.name).enumerate() {
+                        @if i > 0 { br; }
+                        @if wanted.iter().any(|w| w.name == name) {
+                            a.mono href={ (name) ".html" } { (name) }
+                        } @else {
+                            span.mono { (name) }
+                        }
+                    }
+                }
+            }
+            td.n { (variant.record.program.launches.len()) }
+            (cell(0, beside))
+            (cell(1, format::count(c.instructions)))
+            (cell(2, format::milliseconds(values[2])))
+            td.n { (format::count(c.flops)) }
+            td.n { (format::percent(c.ideal_sectors, c.sectors())) }
+            td.n { (format::count(c.conflicts)) }
+            td.n { @if let Some(registers) = registers { (registers) } }
+        }
     }
-    out + "</tbody></table></div><p class=\"note\">–: not launched by this step.</p></section>\n"
+}
+
+fn kernels_section(record: &Record, wanted: &[&'static Kernel]) -> Markup {
+    let all = record.counts().instructions;
+    let found = |k: &Kernel| record.kernels.iter().find(|r| r.kernel.name == k.name);
+    let instructions = |k: &Kernel| found(k).map_or(0, |r| r.counts().instructions);
+    let mut sorted: Vec<&'static Kernel> = wanted.to_vec();
+    sorted.sort_by_key(|k| (std::cmp::Reverse(instructions(k)), k.name));
+    html! {
+        h2.section { "All kernels" }
+        p.dim { "A click on a heading sorts." }
+        section.card {
+            div.wrap {
+                table {
+                    thead {
+                        tr {
+                            th.sort { "kernel" } th.n.sort { "launches" } th.sort { "share" } th.n.sort { "traffic" }
+                            th.n.sort { "x minimum" } th.n.sort { "FLOP" } th.n.sort { "lanes" }
+                            th.n.sort { "conflicts" } th.n.sort { "registers" } th.n.sort { "stack" }
+                            th.n.sort title="theoretical occupancy on compute capability 8.0" { "occ. 8.0" }
+                            th.n.sort title="on 9.0" { "9.0" }
+                        }
+                    }
+                    tbody {
+                        @for kernel in sorted { (kernel_row(kernel, found(kernel), all)) "\n" }
+                    }
+                }
+            }
+            p.note { "–: not launched by this step." }
+        }
+    }
+}
+
+/// A kernel with what it did in the step, of whose `all` warp instructions it has a share.
+fn kernel_row(kernel: &Kernel, found: Option<&KernelRecord>, all: u64) -> Markup {
+    let c = found.map(KernelRecord::counts).unwrap_or_default();
+    let minimum = found.map_or(0, KernelRecord::min_bytes);
+    let launches = found.map_or(0, |r| r.launches.len());
+    let share = c.instructions as f64 / all.max(1) as f64;
+    let traffic = c.traffic_bytes();
+    let lanes = c.lanes as f64 / c.instructions.max(1) as f64;
+    let (registers, stack) = table::resources_for(kernel, 80).map_or((0, 0), |r| (r.registers, r.stack));
+    let dash = |text: String| if found.is_some() { text } else { "–".into() };
+    // The script sorts by the value, not by what is shown.
+    let counted = |v: f64, text: String| html! { td.n data-v=(v) { (dash(text)) } };
+    let occupancy = |arch: u32| {
+        let o = table::occupancy_of(kernel, arch, kernel.max_threads, 0);
+        html! {
+            @if let Some(o) = o {
+                td.n data-v=(o.fraction) {
+                    span title=(o.limit.name()) { (format_args!("{:.0} %", o.fraction * 100.0)) }
+                }
+            } @else {
+                td {}
+            }
+        }
+    };
+    html! {
+        tr.kernel {
+            td {
+                a href={ (kernel.name) ".html" } { (kernel.name) }
+                div.dim title={ (kernel.module.file) ":" (kernel.line) } { (text::first_sentence(kernel.doc)) }
+            }
+            (counted(launches as f64, launches.to_string()))
+            td data-v=(share) style="white-space:nowrap" {
+                (heat_bar(share)) " " (dash(format::percent(c.instructions, all)))
+            }
+            (counted(traffic as f64, format!("{}B", format::binary(traffic))))
+            (counted(traffic as f64 / minimum.max(1) as f64, format::ratio(traffic, minimum)))
+            (counted(c.flops as f64, format::count(c.flops)))
+            (counted(lanes, format!("{lanes:.1}")))
+            (counted(c.conflicts as f64, format::count(c.conflicts)))
+            td.n data-v=(registers) { (registers) }
+            td.n data-v=(stack) { (stack) }
+            (occupancy(80))
+            (occupancy(90))
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Compiling a user's own `.cu` with NVRTC, as the build compiles the kernels.
+//! Compiling a user kernel's `.cu` with NVRTC, as the build compiles the kernels.
 
 use std::env;
 use std::path::{Path, PathBuf};

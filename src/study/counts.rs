@@ -24,7 +24,7 @@ pub struct Counts {
     pub ideal_sectors: u64,
     /// Warp accesses of shared memory.
     pub shared_accesses: u64,
-    /// Further passes that shared memory took because lanes met in a bank.
+    /// Further wavefronts of shared memory because lanes conflict in a bank.
     pub conflicts: u64,
     /// Floating-point operations, two a multiply-add, those of the matrix units included.
     pub flops: u64,
@@ -39,8 +39,8 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Bytes moved between the caches and the SMs: 32 a sector.
-    pub fn moved_bytes(&self) -> u64 {
+    /// Traffic between the caches and the SMs, bytes: 32 a sector.
+    pub fn traffic_bytes(&self) -> u64 {
         32 * (self.read_sectors + self.write_sectors)
     }
 
@@ -54,7 +54,12 @@ impl Counts {
         self.read_sectors + self.write_sectors
     }
 
-    /// Lanes that stood idle while their warp executed.
+    /// Wavefronts of shared memory: one for each access, and those that conflicts add.
+    pub fn wavefronts(&self) -> u64 {
+        self.shared_accesses + self.conflicts
+    }
+
+    /// Lanes that were idle while their warp executed.
     pub fn idle_lanes(&self) -> u64 {
         (32 * self.instructions).saturating_sub(self.lanes)
     }
@@ -99,7 +104,7 @@ pub struct LaunchRecord {
     pub block: [u32; 3],
     /// Dynamic shared memory, bytes.
     pub shared_bytes: u32,
-    /// Fewest bytes it must move, as planned.
+    /// Minimum traffic as planned, bytes.
     pub min_bytes: u64,
     /// Floating-point operations, as planned.
     pub flops: u64,
@@ -133,7 +138,7 @@ impl KernelRecord {
         self.launches.iter().map(|l| l.counts).sum()
     }
 
-    /// Planned bytes of all launches.
+    /// Minimum traffic of all launches, bytes.
     pub fn min_bytes(&self) -> u64 {
         self.launches.iter().map(|l| l.min_bytes).sum()
     }

@@ -50,7 +50,7 @@ pub fn of_kernels(
     Ok(Written { pages: wanted.len(), first: folder.join(first) })
 }
 
-/// Writes the page of one launch of a user's kernel; `command` is shown as what made it.
+/// Writes the page of one launch of a user kernel; `command` is shown as what made it.
 ///
 /// # Errors
 /// When the file has no such kernel, or a page cannot be written.

@@ -15,7 +15,7 @@ use crate::format::{self, Column, Table};
 pub struct Totals {
     /// Launches.
     pub launches: u64,
-    /// Fewest bytes they must move.
+    /// Minimum traffic, bytes.
     pub min_bytes: u64,
     /// Floating-point operations.
     pub flops: u64,
@@ -63,7 +63,7 @@ pub fn table(record: &Record, step: &Step) -> String {
                 Column::right("launches", 8),
                 Column::right("time", 9),
                 Column::right("share", 6),
-                Column::right("least B", 9),
+                Column::right("min B", 9),
                 Column::right("FLOP", 9),
                 Column::right("GB/s", 8),
                 Column::right("GFLOP/s", 8),
@@ -86,7 +86,7 @@ pub fn table(record: &Record, step: &Step) -> String {
         _ = writeln!(
             out,
             "\nMeasured launch by launch with events between them, so the sum of {} is more than a step takes.\n\
-             GB/s: of the least bytes.",
+             GB/s: of the minimum traffic.",
             format::milliseconds(all)
         );
     } else {
@@ -98,8 +98,8 @@ pub fn table(record: &Record, step: &Step) -> String {
                 Column::right("launches", 8),
                 Column::right("instr", 7),
                 Column::right("share", 6),
-                Column::right("moved B", 9),
-                Column::right("least B", 9),
+                Column::right("traffic B", 9),
+                Column::right("min B", 9),
                 Column::right("ratio", 6),
                 Column::right("FLOP", 9),
                 Column::right("planned", 9),
@@ -116,9 +116,9 @@ pub fn table(record: &Record, step: &Step) -> String {
                 launches.to_string(),
                 format::count(c.instructions),
                 format::percent(c.instructions, all.instructions),
-                format::binary(c.moved_bytes()),
+                format::binary(c.traffic_bytes()),
                 format::binary(min),
-                format::ratio(c.moved_bytes(), min),
+                format::ratio(c.traffic_bytes(), min),
                 format::count(c.flops),
                 format::count(flops),
                 format::ratio(c.flops, flops),
@@ -131,9 +131,9 @@ pub fn table(record: &Record, step: &Step) -> String {
             row(k.kernel.name, k.launches.len() as u64, &k.counts(), k.min_bytes(), k.flops());
         }
         row("all", totals.launches, &all, totals.min_bytes, totals.flops);
-        out += "\nCounted by the emulator. instr: warp instructions; moved: 32 bytes a sector, before any cache; least: each\n\
-                input once, each output once; lanes: active of 32; conflicts: further passes of shared memory; divergent:\n\
-                of the branches. `ugatit study KERNEL` shows where in the source.\n";
+        out += "\nCounted by the emulator. instr: warp instructions; traffic: 32 bytes a sector, before any cache; min: each\n\
+                input once, each output once; lanes: active of 32; conflicts: further wavefronts of shared memory;\n\
+                divergent: of the branches. `ugatit study KERNEL` shows where in the source.\n";
     }
     _ = writeln!(
         out,
@@ -150,7 +150,7 @@ pub(super) fn counts_json(c: &Counts) -> Json {
     json!({
         "warp_instructions": c.instructions, "thread_instructions": c.lanes,
         "bytes_requested": { "read": c.read_bytes, "written": c.write_bytes },
-        "bytes_moved": c.moved_bytes(),
+        "bytes_moved": c.traffic_bytes(),
         "sectors": { "read": c.read_sectors, "written": c.write_sectors, "least": c.ideal_sectors },
         "shared_accesses": c.shared_accesses, "bank_conflicts": c.conflicts, "flops": c.flops,
         "matrix_instructions": c.matrix, "barriers": c.barriers, "branches": c.branches,

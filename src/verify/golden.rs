@@ -7,7 +7,7 @@ use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde_json::Value as Json;
 
 use crate::error::io_reason;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// Where a tensor lies in the file.
 #[derive(Clone, Debug)]
@@ -57,7 +57,8 @@ impl Golden {
                 _ => "its header is none of a safetensors file",
             };
             Error::new(format!("{name} cannot be used: {why}"))
-                .hint("give files in the safetensors format, as recorded from the reference; see 'ugatit verify --help'")
+                .hint("give files in the safetensors format, as recorded from the reference")
+                .of_kind(ErrorKind::NotARecording)
         };
         let (start, header) = SafeTensors::read_metadata(&bytes).map_err(fail)?;
         let start = start + 8; // the length itself

@@ -10,7 +10,7 @@ use ugatit::nn::Config;
 use ugatit::study::counts::Counts;
 use ugatit::study::profile::{self, Totals};
 use ugatit::study::run::{Record, Step, training_step};
-use ugatit::study::{atlas, gpus, own, suggest};
+use ugatit::study::{atlas, gpus, suggest, user_kernel};
 use ugatit::tape::NormVariant;
 use ugatit::train::{Model, Recording, record_step};
 
@@ -78,7 +78,7 @@ fn check_page(page: &str, name: &str, counts: Counts) {
             .filter(|l| l.starts_with("<div class=\"r") && l.contains(&format!("\" id=\"{prefix}")))
             .filter_map(|l| l.split_once("data-c=\"")?.1.split([' ', '"']).next()?.parse::<u64>().ok())
             .sum();
-        // The row of what has no line stands behind its heading.
+        // The row of what has no line stands after its heading.
         let homeless = page.split_once("id=\"s0\" data-c=\"").filter(|_| prefix == "s");
         let rest = homeless.and_then(|(_, l)| l.split([' ', '"']).next()?.parse::<u64>().ok()).unwrap_or(0);
         assert_eq!(sum + rest, counts.instructions, "{name}: rows {prefix}");
@@ -112,7 +112,7 @@ extern "C" __global__ void scale(float *out, const float *in, int n) {
     if (i < n) out[i] = scaled(in[i]);
 }
 
-// All lanes of a warp meet in one bank.
+// All lanes of a warp conflict in one bank.
 extern "C" __global__ void one_bank(float *out) {
     __shared__ float tile[32 * 32];
     tile[threadIdx.x * 32] = 1.f;
@@ -139,14 +139,14 @@ fn study_text(text: &str, kernel: &str, grid: &str, block: &str, args: &[&str]) 
     Ok(std::fs::read_to_string(folder.path().join(format!("{kernel}.html"))).expect("a page"))
 }
 
-/// The numbers of `data-total` on a page: see `data` in `page.rs`.
+/// The numbers of `data-total` on a page: see `data` in `src/study/page/data.rs`.
 fn total(page: &str) -> Vec<u64> {
     let (_, rest) = page.split_once("data-total=\"").expect("a viewer");
     rest.split('"').next().unwrap().split(' ').map(|n| n.parse().unwrap()).collect()
 }
 
 #[test]
-fn a_users_own_kernel_is_counted() {
+fn a_user_kernel_is_counted() {
     // 1000 elements in 4 blocks of 256: 32 warps, of which the last has 8 threads that do something.
     let page =
         study_text(USERS, "scale", "4", "256", &["buf:f32:1000:empty", "buf:f32:1000", "i32:1000"]).unwrap();
@@ -158,14 +158,14 @@ fn a_users_own_kernel_is_counted() {
     assert!(page.contains("Scales, each thread one element."));
     assert!(page.contains("data-at=\"mine.cu:9\""));
 
-    // 32 lanes in one bank: 31 passes more, for the store and for the load.
+    // 32 lanes in one bank: 31 wavefronts more, for the store and for the load.
     let page = study_text(USERS, "one_bank", "1", "32", &["buf:f32:32:empty"]).unwrap();
     let t = total(&page);
     assert_eq!((t[5], t[6]), (62, 2));
 }
 
 #[test]
-fn faults_of_a_users_kernel_are_told() {
+fn faults_of_a_user_kernel_are_reported() {
     let run = |text: &str, args: &[&str]| study_text(text, "k", "1", "32", args).unwrap_err();
 
     // The compiler's own words.
@@ -196,7 +196,7 @@ fn faults_of_a_users_kernel_are_told() {
         error.contains("takes 2 arguments, but there are 1") && error.contains("--arg i32:5 (n)"),
         "{error}"
     );
-    assert!("buf:f32".parse::<own::Argument>().is_err());
+    assert!("buf:f32".parse::<user_kernel::Argument>().is_err());
 }
 
 fn browser() -> Option<PathBuf> {

@@ -160,7 +160,7 @@ pub fn read_folder(folder: &Path) -> Result<Vec<Record>> {
 }
 
 /// The start of what [`into_readme`] replaces.
-pub const BEGIN: &str = "<!-- adalin benchmark: written by `ugatit bench adalin --readme` -->";
+pub const BEGIN: &str = "<!-- adalin benchmark: written by `ugatit bench adalin`, not by hand -->";
 /// Its end.
 pub const END: &str = "<!-- end of adalin benchmark -->";
 

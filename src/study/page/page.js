@@ -118,7 +118,7 @@ function viewer() {
     if (row.dataset.c) {
       out.push(part(number(c[0]) + ' warp instructions, ' + (100 * c[0] / Math.max(total[0], 1)).toFixed(1) + ' %'));
       out.push(part((c[0] ? c[1] / c[0] : 0).toFixed(1) + ' of 32 lanes'));
-      if (c[3]) out.push(part(number(c[2]) + ' B in ' + number(c[3]) + ' sectors' + (c[4] ? ', ' + (c[3] / c[4]).toFixed(2) + 'x the least' : '')));
+      if (c[3]) out.push(part(number(c[2]) + ' B in ' + number(c[3]) + ' sectors' + (c[4] ? ', ' + (c[3] / c[4]).toFixed(2) + 'x the minimum' : '')));
       if (c[6]) out.push(part(number(c[5]) + ' bank conflicts in ' + number(c[6]) + ' shared accesses'));
       if (c[7]) out.push(part(number(c[7]) + ' FLOP'));
       if (c[8]) out.push(part(number(c[8]) + ' divergent branches'));

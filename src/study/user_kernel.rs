@@ -1,4 +1,4 @@
-//! A kernel of a user's own, launched once on the emulator.
+//! A user kernel, launched once on the emulator.
 
 use std::str::FromStr;
 
