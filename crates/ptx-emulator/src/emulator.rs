@@ -1,12 +1,13 @@
 //! Runs launches, on threads of the host.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use rayon::ThreadPool;
 
 use crate::check::Races;
-use crate::counters::LaunchCounters;
+use crate::counters::{LaunchCounters, Sample};
 use crate::counters::tally::Tally;
 use crate::fault::Fault;
 use crate::isa::{argument_base, variable_base};
@@ -66,6 +67,41 @@ impl Emulator {
     /// When the arguments do not fit the kernel, and at the first fault of the first block that has one: names
     /// the block, the thread, the source line and the variable.
     pub fn launch(&self, kernel: &Kernel, launch: &Launch) -> Result<Option<LaunchCounters>> {
+        self.with_job(kernel, launch, false, |job| {
+            let tally = self.run(job)?;
+            Ok(job.count.then(|| job.counters(tally)))
+        })
+    }
+
+    /// Runs one block of a launch by itself and counts it: what it costs, without the cost of the whole launch.
+    /// Reads are not held against what was written, so the memory may be empty. `block` counts along x, then y,
+    /// then z. A block that waits for others cannot be run alone.
+    ///
+    /// # Errors
+    /// As [`Self::launch`], and when there is no such block.
+    pub fn sample(&self, kernel: &Kernel, launch: &Launch, block: u64) -> Result<Sample> {
+        self.with_job(kernel, launch, true, |job| {
+            if block >= job.blocks() {
+                let of = job.blocks();
+                return Err(Error::new(format!("launch of {}: no block {block} among {of}", kernel.name())));
+            }
+            let mut worker = Worker::default();
+            worker.begin(job);
+            worker.tally.footprint = Some(HashSet::new());
+            worker.run_block(job, block).map_err(|fault| job.error(block, &fault))?;
+            let sectors = worker.tally.footprint.take().map_or(0, |sectors| sectors.len() as u64);
+            Ok(Sample { counters: job.counters(worker.tally), read_sectors: sectors })
+        })
+    }
+
+    /// Checks a launch and binds its arguments.
+    fn with_job<R>(
+        &self,
+        kernel: &Kernel,
+        launch: &Launch,
+        sampled: bool,
+        run: impl FnOnce(&Job) -> Result<R>,
+    ) -> Result<R> {
         let code = &*kernel.code;
         check(kernel, launch)?;
         let mut args = Vec::with_capacity(launch.args.len());
@@ -88,7 +124,7 @@ impl Emulator {
                         start: offset,
                         len: bytes,
                         base,
-                        all_written: memory.first_unwritten(offset, bytes).is_none(),
+                        all_written: sampled || memory.first_unwritten(offset, bytes).is_none(),
                         read_only: false,
                         name: name.to_owned(),
                         param: param.to_owned(),
@@ -136,11 +172,10 @@ impl Emulator {
             reverse: self.options.warp_order == WarpOrder::Reverse,
             max_instructions: self.options.max_instructions,
             cooperative: launch.cooperative,
-            count: self.options.count,
-            races: self.options.check_races.then_some(&self.races),
+            count: sampled || self.options.count,
+            races: (self.options.check_races && !sampled).then_some(&self.races),
         };
-        let tally = self.run(&job)?;
-        Ok(job.count.then(|| job.counters(tally)))
+        run(&job)
     }
 
     /// Runs all blocks of a launch; the fault of the first block that has one.

@@ -21,6 +21,8 @@ pub struct Counters {
     pub read_sectors: u64,
     /// Different 32-byte sectors of global memory that each warp access wrote, summed.
     pub written_sectors: u64,
+    /// Different 128-byte lines of global memory that each warp access touched, reads and writes, summed.
+    pub global_lines: u64,
     /// Passes that accesses to shared memory took, 32 banks of 4 bytes each.
     pub shared_passes: u64,
     /// Of these, the passes beyond those that a conflict-free access takes.
@@ -42,6 +44,7 @@ impl std::ops::AddAssign for Counters {
         self.global_written_bytes += o.global_written_bytes;
         self.read_sectors += o.read_sectors;
         self.written_sectors += o.written_sectors;
+        self.global_lines += o.global_lines;
         self.shared_passes += o.shared_passes;
         self.bank_conflicts += o.bank_conflicts;
         self.divergent_branches += o.divergent_branches;
@@ -91,6 +94,16 @@ pub struct LaunchCounters {
     pub label: String,
     /// Its instructions, in the order of the PTX.
     pub instructions: Vec<Instruction>,
+}
+
+/// What one block of a launch did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Its counts, by instruction.
+    pub counters: LaunchCounters,
+    /// Different 32-byte sectors of global memory that it read at all: what it must get from the L2 however
+    /// well the L1 serves it.
+    pub read_sectors: u64,
 }
 
 impl LaunchCounters {

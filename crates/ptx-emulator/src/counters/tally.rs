@@ -1,5 +1,7 @@
 //! Counts of a launch while it runs.
 
+use std::collections::HashSet;
+
 use super::Counters;
 use crate::lanes::{WideRow, each};
 
@@ -7,6 +9,8 @@ use crate::lanes::{WideRow, each};
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub by_inst: Vec<Counters>,
+    /// Where wanted, the sectors of global memory that were read.
+    pub footprint: Option<HashSet<u64>>,
 }
 
 impl Tally {
@@ -47,7 +51,12 @@ impl Tally {
         let sectors = &mut sectors[..n];
         sectors.sort_unstable();
         let different = sectors.chunk_by(|a, b| a == b).count() as u64;
+        let lines = sectors.chunk_by(|a, b| a >> 2 == b >> 2).count() as u64;
+        if !write && let Some(footprint) = &mut self.footprint {
+            footprint.extend(sectors.iter());
+        }
         let c = &mut self.by_inst[pc as usize];
+        c.global_lines += lines;
         let bytes = u64::from(m.count_ones()) * u64::from(bytes);
         if write {
             c.global_written_bytes += bytes;
