@@ -10,6 +10,7 @@ pub mod device;
 pub mod error;
 pub mod format;
 pub mod kernels;
+pub mod model;
 pub mod nn;
 pub mod report;
 pub mod study;

@@ -238,7 +238,7 @@ fn ladder_section(ladder: &Ladder, wanted: &[&'static Kernel], gpu: &Gpu) -> Str
         let kernels = &variant.record.kernels;
         let registers = kernels
             .iter()
-            .filter_map(|k| table::resources_for(k.kernel, gpu.arch))
+            .filter_map(|k| k.kernel.resources_for(gpu.arch))
             .map(|r| r.registers)
             .max();
         let links: Vec<String> = kernels
@@ -316,7 +316,7 @@ fn kernels_section(record: &Record, wanted: &[&'static Kernel]) -> String {
                 },
             )
         };
-        let resources = table::resources_for(kernel, 80);
+        let resources = kernel.resources_for(80);
         let (registers, stack) = resources.map_or((0, 0), |r| (r.registers, r.stack));
         let dash = |s: String| if found.is_some() { s } else { "–".into() };
         _ = write!(

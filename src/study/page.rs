@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use super::counts::{Counts, KernelRecord};
 use super::gpus::{self, Gpu};
 use super::listing::{self, Kind, Line, Place};
-use super::{occupancy, table, text};
+use super::{table, text};
+use crate::model::occupancy;
 use crate::format;
 use crate::kernels::Kernel;
 
@@ -339,7 +340,7 @@ impl Page<'_> {
         );
         for limits in occupancy::ALL {
             let (Some(r), Some(o)) = (
-                table::resources_for(kernel, limits.arch),
+                kernel.resources_for(limits.arch),
                 table::occupancy_of(kernel, limits.arch, threads, dynamic),
             ) else {
                 continue;

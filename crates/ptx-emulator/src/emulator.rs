@@ -75,7 +75,7 @@ impl Emulator {
 
     /// Runs one block of a launch by itself and counts it: what it costs, without the cost of the whole launch.
     /// Reads are not held against what was written, so the memory may be empty. `block` counts along x, then y,
-    /// then z. A block that waits for others cannot be run alone.
+    /// then z. Of a cooperative launch, whose blocks wait for each other, all blocks are run.
     ///
     /// # Errors
     /// As [`Self::launch`], and when there is no such block.
@@ -85,12 +85,16 @@ impl Emulator {
                 let of = job.blocks();
                 return Err(Error::new(format!("launch of {}: no block {block} among {of}", kernel.name())));
             }
+            if job.cooperative {
+                let tally = self.run(job)?;
+                return Ok(Sample { counters: job.counters(tally), blocks: job.blocks(), read_sectors: None });
+            }
             let mut worker = Worker::default();
             worker.begin(job);
             worker.tally.footprint = Some(HashSet::new());
             worker.run_block(job, block).map_err(|fault| job.error(block, &fault))?;
-            let sectors = worker.tally.footprint.take().map_or(0, |sectors| sectors.len() as u64);
-            Ok(Sample { counters: job.counters(worker.tally), read_sectors: sectors })
+            let read_sectors = worker.tally.footprint.take().map(|sectors| sectors.len() as u64);
+            Ok(Sample { counters: job.counters(worker.tally), blocks: 1, read_sectors })
         })
     }
 
