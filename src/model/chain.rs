@@ -9,8 +9,6 @@ use std::collections::HashMap;
 
 use ptx_emulator::{Class, Instruction, LaunchCounters};
 
-use super::Machine;
-
 /// Clocks from an instruction to one that uses its result, Ampere to Hopper (arXiv 2208.11174, table 2; 2402.13499).
 const ARITHMETIC: f64 = 4.0;
 const SPECIAL: f64 = 18.0;
@@ -29,8 +27,8 @@ pub(super) struct Chain {
     pub flight: f64,
 }
 
-/// Of the counts of `warps` warps.
-pub(super) fn of(counters: &LaunchCounters, warps: f64, machine: &Machine) -> Chain {
+/// Of the counts of `warps` warps; `latency`: of a load of local and of global memory.
+pub(super) fn of(counters: &LaunchCounters, warps: f64, latency: [f64; 2]) -> Chain {
     let mut chain = Chain::default();
     let mut most = 0.0;
     for segment in segments(&counters.instructions) {
@@ -40,7 +38,7 @@ pub(super) fn of(counters: &LaunchCounters, warps: f64, machine: &Machine) -> Ch
         }
         // Some segments are for one warp alone; all others are for each of them alike.
         let times = (ran as f64 / warps).max(1.0);
-        let (clocks, flight) = longest(segment, machine);
+        let (clocks, flight) = longest(segment, latency);
         chain.clocks += times * clocks;
         let moved: u64 = segment.iter().map(|i| i.counters.global_read_bytes).sum();
         if flight > 0.0 && moved as f64 > most {
@@ -64,7 +62,7 @@ fn segments(instructions: &[Instruction]) -> impl Iterator<Item = &[Instruction]
 }
 
 /// Clocks of the longest chain of a segment, and bytes of its loads that wait for no other load of it.
-fn longest(segment: &[Instruction], machine: &Machine) -> (f64, f64) {
+fn longest(segment: &[Instruction], latency: [f64; 2]) -> (f64, f64) {
     /// When a register is there, and whether by way of a load of global memory.
     type Ready<'a> = HashMap<&'a str, (f64, bool)>;
     let mut ready: Ready = HashMap::new();
@@ -83,7 +81,7 @@ fn longest(segment: &[Instruction], machine: &Machine) -> (f64, f64) {
         if (is_load || i.class == Class::Copy) && !loaded && i.counters.thread_instructions > 0 {
             flight += i.counters.global_read_bytes as f64 / i.counters.thread_instructions as f64;
         }
-        let end = start + latency(i, machine);
+        let end = start + clocks_of(i, latency);
         // A store or a copy is not waited for.
         if !written.is_empty() || i.class == Class::Barrier {
             clocks = clocks.max(end);
@@ -97,11 +95,11 @@ fn longest(segment: &[Instruction], machine: &Machine) -> (f64, f64) {
     (clocks, flight)
 }
 
-fn latency(i: &Instruction, machine: &Machine) -> f64 {
+fn clocks_of(i: &Instruction, [local, global]: [f64; 2]) -> f64 {
     match i.class {
-        Class::LoadGlobal | Class::Atomic => machine.latency[1],
+        Class::LoadGlobal | Class::Atomic => global,
         Class::LoadShared => SHARED,
-        Class::Local => machine.latency[0],
+        Class::Local => local,
         Class::Special => SPECIAL,
         Class::Matrix => MATRIX,
         Class::Warp => SHUFFLE,
@@ -149,7 +147,6 @@ mod tests {
     use ptx_emulator::Counters;
 
     use super::*;
-    use crate::model::machine;
 
     fn instruction(text: &str, class: Class, warps: u64) -> Instruction {
         let read = if class == Class::LoadGlobal { warps * 32 * 4 } else { 0 };
@@ -180,24 +177,24 @@ mod tests {
 
     #[test]
     fn a_serial_loop_costs_a_round_trip_each_time_and_loads_side_by_side_one_in_all() {
-        let h100 = machine::find("h100").unwrap();
+        let latency = [34.0, 265.0];
         let counters = |instructions| LaunchCounters { kernel: "k".into(), label: String::new(), instructions };
         // Ten rounds of a load whose address the load before gave.
         let serial = counters(vec![
             instruction("ld.global.u64 %rd1, [%rd1];", Class::LoadGlobal, 10),
             instruction("bra L;", Class::Branch, 10),
         ]);
-        assert_eq!(of(&serial, 1.0, h100).clocks, 10.0 * 265.0);
+        assert_eq!(of(&serial, 1.0, latency).clocks, 10.0 * 265.0);
         let apart = counters(vec![
             instruction("ld.global.f32 %f1, [%rd1];", Class::LoadGlobal, 1),
             instruction("ld.global.f32 %f2, [%rd2];", Class::LoadGlobal, 1),
             instruction("add.f32 %f3, %f1, %f2;", Class::Fp32, 1),
         ]);
-        assert_eq!(of(&apart, 1.0, h100), Chain { clocks: 265.0 + 4.0, flight: 8.0 });
+        assert_eq!(of(&apart, 1.0, latency), Chain { clocks: 265.0 + 4.0, flight: 8.0 });
         let one_after_another = counters(vec![
             instruction("ld.global.u64 %rd2, [%rd1];", Class::LoadGlobal, 1),
             instruction("ld.global.f32 %f2, [%rd2];", Class::LoadGlobal, 1),
         ]);
-        assert_eq!(of(&one_after_another, 1.0, h100), Chain { clocks: 530.0, flight: 4.0 });
+        assert_eq!(of(&one_after_another, 1.0, latency), Chain { clocks: 530.0, flight: 4.0 });
     }
 }

@@ -33,9 +33,15 @@ impl Work {
         // What the resident blocks read at all either fits the L1, and is read once, or does not.
         let distinct = sample.read_sectors.map_or(reads, |n| 32.0 * n as f64).min(reads);
         let here = f64::from(resident).min((launch.blocks() as f64 / f64::from(machine.sms)).ceil());
-        let l1 = (machine.l1_bytes as f64 - here * f64::from(shared)).max(0.0) * L1_USED;
-        let hit = if distinct > 0.0 { (l1 / (here * distinct)).min(1.0) } else { 1.0 };
-        let chain = chain::of(&sample.counters, f64::from(warps) * ran, machine);
+        let capacity = (machine.l1_bytes as f64 - here * f64::from(shared)).max(0.0) * L1_USED;
+        let hit = if distinct > 0.0 { (capacity / (here * distinct)).min(1.0) } else { 1.0 };
+        let from_l2 = distinct + (reads - distinct) * (1.0 - hit);
+        // How long a load takes: by where its data is on average.
+        let missed = if reads > 0.0 { from_l2 / reads } else { 0.0 };
+        let streamed = if launch.min_bytes > 0 { (dram_bytes / launch.min_bytes as f64).min(1.0) } else { 0.0 };
+        let [l1, l2, dram] = machine.latency;
+        let load = (1.0 - missed) * l1 + missed * ((1.0 - streamed) * l2 + streamed * dram);
+        let chain = chain::of(&sample.counters, f64::from(warps) * ran, [l1, load]);
         Self {
             blocks: launch.blocks(),
             resident,
@@ -49,7 +55,7 @@ impl Work {
                 + sample.counters.of_class(Class::Warp).warp_instructions as f64)
                 / ran,
             lines: total.global_lines as f64 / ran,
-            l2_bytes: distinct + (reads - distinct) * (1.0 - hit) + writes,
+            l2_bytes: from_l2 + writes,
             stream_bytes: launch.min_bytes as f64,
             dram_bytes,
             flight: chain.flight,

@@ -9,7 +9,7 @@ use ugatit::tape::NormVariant;
 use ugatit::train::run::TrainingPlan;
 use ugatit::train::{Recording, Trainer};
 
-use crate::command::{NO_PATHS, TINY, ugatit};
+use crate::command::{TINY, ugatit};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -204,7 +204,7 @@ fn a_block_from_the_middle_stands_for_its_launch() {
     let predicted = predict(step.program(), h100, &|_| ()).expect("all blocks run");
     assert_eq!(predicted.len(), counters.len());
     // [counted, from the block] of the whole step.
-    let mut sums = [[0.0; 2]; 3];
+    let mut sums = [[0.0f64; 2]; 3];
     for ((launch, counted), p) in step.program().launches.iter().zip(counters.iter()).zip(&predicted) {
         let (total, blocks) = (counted.total(), p.work.blocks as f64);
         let pairs = [
@@ -291,11 +291,11 @@ fn a_serial_kernel_is_bound_by_latency_and_a_stream_by_memory() {
 #[test]
 fn a_plan_for_a_gpu_predicts_each_launch_and_adds_up() {
     let flags = format!("plan {TINY} --for h100");
-    let ended = ugatit(&flags, &NO_PATHS).expect(0, &[]);
+    let ended = ugatit(&flags, &[""; 0]).expect(0, &[]);
     for part in ["bound by", "the ten that cost most", "predicted for H100 SXM: "] {
         assert!(ended.out.contains(part), "{}", ended.out);
     }
-    let ended = ugatit(&format!("{flags} --json"), &NO_PATHS).expect(0, &[]);
+    let ended = ugatit(&format!("{flags} --json"), &[""; 0]).expect(0, &[]);
     let json: serde_json::Value = serde_json::from_str(&ended.out).expect("JSON");
     let launches = json["launches"].as_array().expect("a list");
     let us: f64 = launches.iter().map(|l| l["predicted"]["us"].as_f64().expect("a number")).sum();
@@ -305,5 +305,5 @@ fn a_plan_for_a_gpu_predicts_each_launch_and_adds_up() {
         let bound = launch["predicted"]["bound"].as_str().expect("a term");
         assert!(launch["predicted"]["terms_us"][bound].as_f64().expect("a number") > 0.0);
     }
-    ugatit("plan --for voodoo2", &NO_PATHS).expect(2, &["no constants of a GPU 'voodoo2'", "there are h100"]);
+    ugatit("plan --for voodoo2", &[""; 0]).expect(2, &["no constants of a GPU 'voodoo2'", "there are h100"]);
 }
