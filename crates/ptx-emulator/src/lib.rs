@@ -5,6 +5,8 @@
 //! a lane computes. `schedule` lets the warps of a block and the blocks of a launch go on, `exec` runs a warp, its
 //! `exec::memory` the loads and stores. `memory` holds what they touch, `check` who may see whose writes, `counters`
 //! what was executed and moved, `launch` what the blocks of a launch share, and `report` puts a fault into words.
+//!
+#![doc = include_str!("../INSTRUCTIONS.md")]
 
 mod check;
 mod counters;
@@ -13,6 +15,7 @@ mod emulator;
 mod error;
 mod exec;
 mod fault;
+mod instructions;
 mod isa;
 mod lanes;
 mod launch;
@@ -29,6 +32,7 @@ mod warp;
 pub use counters::{Counters, Instruction, LaunchCounters, Line, Sample};
 pub use emulator::Emulator;
 pub use error::{Error, Result};
+pub use instructions::instruction_table;
 pub use isa::Class;
 pub use launch::{Arg, Buffer, Launch};
 pub use memory::Memory;

@@ -286,17 +286,17 @@ pub(crate) struct MemOp {
 pub(crate) enum AtomKind {
     Add,
     AddF,
+    Inc,
+    Dec,
+    And,
+    Or,
+    Xor,
     MinS,
     MaxS,
     MinU,
     MaxU,
-    And,
-    Or,
-    Xor,
     Exch,
     Cas,
-    Inc,
-    Dec,
 }
 
 /// An atomic.

@@ -3,6 +3,7 @@
 mod address;
 mod class;
 mod code;
+mod family;
 pub(crate) mod half;
 mod types;
 
@@ -10,4 +11,5 @@ pub(crate) use address::{LOCAL_WINDOW, REGION, SHARED_WINDOW, VARIABLES, argumen
 pub use class::Class;
 pub(crate) use class::classify;
 pub(crate) use code::*;
+pub(crate) use family::Family;
 pub(crate) use types::{Lane, Mods, Round, Ty};
