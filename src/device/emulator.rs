@@ -77,7 +77,9 @@ impl Emulator {
         let key = (ptx.as_ptr() as usize, ptx.len());
         let module = match self.modules.entry(key) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => new.insert(ptx_emulator::Module::named(kernel.module.file, ptx)?),
+            Entry::Vacant(new) => {
+                new.insert(ptx_emulator::Module::named(kernel.module.file, ptx)?.with_source_root("kernels/"))
+            }
         };
         Ok(module.kernel(kernel.name)?)
     }

@@ -51,7 +51,7 @@ impl Work {
             special: lanes(Class::Special) / ran,
             mma: (of_mma(false) + 2.0 * of_mma(true)) / ran,
             wgmma: 0.0,
-            wavefronts: (total.shared_passes as f64
+            wavefronts: (total.wavefronts as f64
                 + sample.counters.of_class(Class::Warp).warp_instructions as f64)
                 / ran,
             lines: total.global_lines as f64 / ran,

@@ -46,7 +46,7 @@ fn counts_of(instruction: &Instruction) -> Counts {
         write_sectors: c.written_sectors,
         // Where lanes read the same bytes, fewer sectors than their sum were enough.
         ideal_sectors: sectors.min((c.global_read_bytes + c.global_written_bytes).div_ceil(32)),
-        shared_accesses: c.shared_passes - c.bank_conflicts,
+        shared_accesses: c.wavefronts - c.bank_conflicts,
         conflicts: c.bank_conflicts,
         flops: c.flops,
         matrix: c.matrix_instructions,

@@ -11,12 +11,12 @@ use crate::counters::{LaunchCounters, Sample};
 use crate::counters::tally::Tally;
 use crate::fault::Fault;
 use crate::isa::{argument_base, variable_base};
-use crate::launch::{Arg, Buffer, Job, Launch};
+use crate::launch::{Arg, Buffer, Launch, LaunchContext};
 use crate::memory::Region;
 use crate::module::Kernel;
 use crate::options::{Options, WarpOrder};
 use crate::schedule::{Worker, cooperative};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// Runs kernels, on threads of the host.
 pub struct Emulator {
@@ -67,9 +67,9 @@ impl Emulator {
     /// When the arguments do not fit the kernel, and at the first fault of the first block that has one: names
     /// the block, the thread, the source line and the variable.
     pub fn launch(&self, kernel: &Kernel, launch: &Launch) -> Result<Option<LaunchCounters>> {
-        self.with_job(kernel, launch, false, |job| {
-            let tally = self.run(job)?;
-            Ok(job.count.then(|| job.counters(tally)))
+        self.with_context(kernel, launch, false, |context| {
+            let tally = self.run(context)?;
+            Ok(context.count.then(|| context.counters(tally)))
         })
     }
 
@@ -80,31 +80,32 @@ impl Emulator {
     /// # Errors
     /// As [`Self::launch`], and when there is no such block.
     pub fn sample(&self, kernel: &Kernel, launch: &Launch, block: u64) -> Result<Sample> {
-        self.with_job(kernel, launch, true, |job| {
-            if block >= job.blocks() {
-                let of = job.blocks();
-                return Err(Error::new(format!("launch of {}: no block {block} among {of}", kernel.name())));
+        self.with_context(kernel, launch, true, |context| {
+            if block >= context.blocks() {
+                let of = context.blocks();
+                let what = format!("launch of {}: no block {block} among {of}", kernel.name());
+                return Err(Error::new(ErrorKind::Launch, what));
             }
-            if job.cooperative {
-                let tally = self.run(job)?;
-                return Ok(Sample { counters: job.counters(tally), blocks: job.blocks(), read_sectors: None });
+            if context.cooperative {
+                let tally = self.run(context)?;
+                return Ok(Sample { counters: context.counters(tally), blocks: context.blocks(), read_sectors: None });
             }
             let mut worker = Worker::default();
-            worker.begin(job);
+            worker.begin(context);
             worker.tally.footprint = Some(HashSet::new());
-            worker.run_block(job, block).map_err(|fault| job.error(block, &fault))?;
+            worker.run_block(context, block).map_err(|fault| context.error(block, *fault))?;
             let read_sectors = worker.tally.footprint.take().map(|sectors| sectors.len() as u64);
-            Ok(Sample { counters: job.counters(worker.tally), blocks: 1, read_sectors })
+            Ok(Sample { counters: context.counters(worker.tally), blocks: 1, read_sectors })
         })
     }
 
     /// Checks a launch and binds its arguments.
-    fn with_job<R>(
+    fn with_context<R>(
         &self,
         kernel: &Kernel,
         launch: &Launch,
         sampled: bool,
-        run: impl FnOnce(&Job) -> Result<R>,
+        run: impl FnOnce(&LaunchContext) -> Result<R>,
     ) -> Result<R> {
         let code = &*kernel.code;
         check(kernel, launch)?;
@@ -156,7 +157,7 @@ impl Emulator {
             })
             .collect();
         let dynamic = launch.shared_bytes;
-        let job = Job {
+        let context = LaunchContext {
             code,
             grid: launch.grid,
             block: launch.block,
@@ -172,6 +173,7 @@ impl Emulator {
             nulls,
             label: launch.label,
             module: module.name(),
+            source_root: module.source_root(),
             files: &module.ptx().files,
             reverse: self.options.warp_order == WarpOrder::Reverse,
             max_instructions: self.options.max_instructions,
@@ -179,26 +181,26 @@ impl Emulator {
             count: sampled || self.options.count,
             races: (self.options.check_races && !sampled).then_some(&self.races),
         };
-        run(&job)
+        run(&context)
     }
 
     /// Runs all blocks of a launch; the fault of the first block that has one.
-    fn run(&self, job: &Job) -> Result<Tally> {
-        if let Some(races) = job.races {
-            let together = job.cooperative.then_some(job.blocks() as usize);
-            races.lock().unwrap_or_else(PoisonError::into_inner).start(job.code.global_granule, together);
+    fn run(&self, context: &LaunchContext) -> Result<Tally> {
+        if let Some(races) = context.races {
+            let together = context.cooperative.then_some(context.blocks() as usize);
+            races.lock().unwrap_or_else(PoisonError::into_inner).start(context.code.global_granule, together);
         }
-        if job.cooperative {
-            return cooperative::run(job).map_err(|(b, fault)| job.error(b, &fault));
+        if context.cooperative {
+            return cooperative::run(context).map_err(|(b, fault)| context.error(b, *fault));
         }
-        let blocks = job.blocks();
+        let blocks = context.blocks();
         let next = AtomicU64::new(0);
         let stop = AtomicU64::new(u64::MAX);
         let total = Mutex::new(Tally::default());
         let lock = || self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         let work = || -> Option<(u64, Box<Fault>)> {
             let mut worker = lock().pop().unwrap_or_default();
-            worker.begin(job);
+            worker.begin(context);
             let mut fault = None;
             loop {
                 // Blocks start in order, so those before a faulty one all run to their end.
@@ -206,26 +208,26 @@ impl Emulator {
                 if b >= blocks || b > stop.load(Relaxed) {
                     break;
                 }
-                if let Err(f) = worker.run_block(job, b) {
+                if let Err(f) = worker.run_block(context, b) {
                     stop.fetch_min(b, Relaxed);
                     fault = Some((b, f));
                     break;
                 }
             }
-            if job.count {
+            if context.count {
                 total.lock().unwrap_or_else(PoisonError::into_inner).add(&worker.tally);
             }
             lock().push(worker);
             fault
         };
         let faults: Vec<Option<(u64, Box<Fault>)>> =
-            if blocks == 1 || job.races.is_some() || self.pool.current_num_threads() == 1 {
+            if blocks == 1 || context.races.is_some() || self.pool.current_num_threads() == 1 {
                 vec![work()]
             } else {
                 self.pool.broadcast(|_| work())
             };
         match faults.into_iter().flatten().min_by_key(|(b, _)| *b) {
-            Some((b, fault)) => Err(job.error(b, &fault)),
+            Some((b, fault)) => Err(context.error(b, *fault)),
             None => Ok(total.into_inner().unwrap_or_else(PoisonError::into_inner)),
         }
     }
@@ -238,7 +240,8 @@ fn parameter<'a>(kernel: &'a Kernel, launch: &Launch<'a>, i: usize) -> &'a str {
 
 /// Whether a launch fits its kernel.
 fn check(kernel: &Kernel, launch: &Launch) -> Result<()> {
-    let fail = |what: String| Err(Error::new(format!("launch of {}: {what}", kernel.name())));
+    let fail =
+        |what: String| Err(Error::new(ErrorKind::Launch, format!("launch of {}: {what}", kernel.name())));
     let params = kernel.params();
     if launch.args.len() != params.len() {
         return fail(format!("{} arguments, but it takes {}", launch.args.len(), params.len()));

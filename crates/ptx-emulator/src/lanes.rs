@@ -4,10 +4,10 @@
 use crate::isa::NOT;
 
 /// A register of 32 lanes.
-pub(crate) type Row = [u32; 32];
+pub(crate) type Reg32 = [u32; 32];
 
 /// A 64-bit register of 32 lanes.
-pub(crate) type WideRow = [u64; 32];
+pub(crate) type Reg64 = [u64; 32];
 
 /// The set bits of a mask, lowest first.
 #[inline(always)]
@@ -23,7 +23,7 @@ pub(crate) fn each(mut mask: u32) -> impl Iterator<Item = u32> {
 }
 
 /// The bit of each lane.
-const BIT: Row = {
+const BIT: Reg32 = {
     let mut bits = [0; 32];
     let mut l = 0;
     while l < 32 {

@@ -20,6 +20,13 @@ pub struct Buffer<'a> {
     pub name: &'a str,
 }
 
+impl<'a> Buffer<'a> {
+    /// A memory as a whole, as many bytes as it was made for.
+    pub fn whole(memory: &'a Memory, name: &'a str) -> Self {
+        Self { memory, offset: 0, bytes: memory.requested(), name }
+    }
+}
+
 /// One kernel argument.
 #[derive(Clone, Copy)]
 pub enum Arg<'a> {
@@ -33,6 +40,30 @@ pub enum Arg<'a> {
     U32(u32),
     /// A 32-bit float.
     F32(f32),
+}
+
+impl<'a> From<Buffer<'a>> for Arg<'a> {
+    fn from(buffer: Buffer<'a>) -> Self {
+        Self::Buffer(buffer)
+    }
+}
+
+impl From<i32> for Arg<'_> {
+    fn from(value: i32) -> Self {
+        Self::I32(value)
+    }
+}
+
+impl From<u32> for Arg<'_> {
+    fn from(value: u32) -> Self {
+        Self::U32(value)
+    }
+}
+
+impl From<f32> for Arg<'_> {
+    fn from(value: f32) -> Self {
+        Self::F32(value)
+    }
 }
 
 /// A launch.
@@ -62,7 +93,7 @@ impl<'a> Launch<'a> {
 }
 
 /// A launch being run.
-pub(crate) struct Job<'a> {
+pub(crate) struct LaunchContext<'a> {
     pub code: &'a Code,
     pub grid: [u32; 3],
     pub block: [u32; 3],
@@ -78,6 +109,8 @@ pub(crate) struct Job<'a> {
     pub nulls: Vec<String>,
     pub label: &'a str,
     pub module: &'a str,
+    /// What file names are cut after, in messages and counters; may be empty.
+    pub source_root: &'a str,
     pub files: &'a HashMap<u32, String>,
     pub reverse: bool,
     pub max_instructions: u64,
@@ -88,7 +121,7 @@ pub(crate) struct Job<'a> {
     pub races: Option<&'a Mutex<Races>>,
 }
 
-impl<'a> Job<'a> {
+impl<'a> LaunchContext<'a> {
     /// The region of an address, or None where there is none.
     #[inline(always)]
     pub(crate) fn region(&self, address: u64) -> Option<&Region<'a>> {

@@ -4,14 +4,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::decode::decode;
+use crate::error::{Error, ErrorKind, Place, Result};
 use crate::isa::{Code, variable_base};
 use crate::memory::Memory;
-use crate::{Error, Result};
 
 /// A module of PTX with the memory of its variables.
 #[derive(Clone)]
 pub struct Module {
     inner: Arc<Inner>,
+    source_root: Arc<str>,
 }
 
 struct Inner {
@@ -46,7 +47,10 @@ impl Module {
     /// # Errors
     /// When the text is not PTX.
     pub fn named(name: &str, ptx: &str) -> Result<Self> {
-        let parsed = ptx::Module::parse(ptx).map_err(|e| Error::new(format!("{name}: {e}")))?;
+        let parsed = ptx::Module::parse(ptx).map_err(|e| {
+            let place = Place { ptx_line: e.line, detail: e.message.clone(), ..Place::default() };
+            Error::new(ErrorKind::Ptx, format!("{name}: {e}")).at(place)
+        })?;
         let mut addresses = HashMap::new();
         let mut variables = Vec::new();
         for v in &parsed.variables {
@@ -60,9 +64,16 @@ impl Module {
             }
         }
         let codes = Mutex::default();
-        Ok(Self {
-            inner: Arc::new(Inner { name: name.to_owned(), ptx: parsed, addresses, variables, codes }),
-        })
+        let inner = Inner { name: name.to_owned(), ptx: parsed, addresses, variables, codes };
+        Ok(Self { inner: Arc::new(inner), source_root: "".into() })
+    }
+
+    /// The same, with messages and counters that name source files from below that folder on: with `src/`, the file
+    /// `/home/me/src/a/b.cuh` is `a/b.cuh`. It may be any part of a path; a file outside it keeps its name.
+    #[must_use]
+    pub fn with_source_root(mut self, folder: &str) -> Self {
+        self.source_root = folder.into();
+        self
     }
 
     /// Its name in messages.
@@ -86,11 +97,16 @@ impl Module {
             return Ok(Kernel { module: self.clone(), code: Arc::clone(code) });
         }
         let Some(f) = inner.ptx.kernels().find(|f| f.name == name) else {
-            return Err(Error::new(format!("{} has no kernel {name}", inner.name)));
+            let what = format!("{} has no kernel {name}", inner.name);
+            return Err(Error::new(ErrorKind::UnknownKernel, what));
         };
         let code = Arc::new(decode(&inner.ptx, &inner.name, f, &inner.addresses)?);
         codes.insert(name.to_owned(), Arc::clone(&code));
         Ok(Kernel { module: self.clone(), code })
+    }
+
+    pub(crate) fn source_root(&self) -> &str {
+        &self.source_root
     }
 
     pub(crate) fn variables(&self) -> &[(ptx::Variable, Memory)] {

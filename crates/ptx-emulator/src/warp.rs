@@ -1,6 +1,6 @@
 //! A warp: its registers, and the groups its lanes form where they diverge.
 
-use crate::lanes::{Row, WideRow};
+use crate::lanes::{Reg32, Reg64};
 use crate::memory::Copies;
 
 /// Lanes of a warp at one instruction.
@@ -22,7 +22,7 @@ pub(crate) enum State {
         id: u32,
         count: u32,
     },
-    /// It polled in vain, or slept; somebody else first.
+    /// It polled without success, or slept: the other warps run first.
     Polling,
     Done,
 }
@@ -37,8 +37,8 @@ pub(crate) struct Local {
 /// What an instruction may touch of a warp. The files are slices of their own, so that a loop that
 /// writes one knows that the others stay where they are.
 pub(crate) struct Lanes<'a> {
-    pub r32: &'a mut [Row],
-    pub r64: &'a mut [WideRow],
+    pub r32: &'a mut [Reg32],
+    pub r64: &'a mut [Reg64],
     pub preds: &'a mut [u32],
     pub local: &'a mut Local,
     pub copies: &'a mut Copies,
@@ -51,8 +51,8 @@ pub(crate) struct Lanes<'a> {
 /// A warp.
 #[derive(Debug, Default)]
 pub(crate) struct Warp {
-    pub r32: Vec<Row>,
-    pub r64: Vec<WideRow>,
+    pub r32: Vec<Reg32>,
+    pub r64: Vec<Reg64>,
     pub preds: Vec<u32>,
     pub local: Local,
     pub copies: Copies,

@@ -1,11 +1,14 @@
-//! Races between blocks: two blocks of one launch touch one place of global memory, one of them
-//! writes it. Blocks run in no order, so the result would depend on luck. Checked where asked for,
+//! Races between blocks: two blocks of one launch access one place of global memory, one of them
+//! writes it. Blocks run in no order, so the result would depend on luck. Checked on request,
 //! with the blocks one after the other.
 //!
-//! In a cooperative launch a block may order itself behind another: what that did before it released a
-//! place (`atom.release.gpu`, `st.release.gpu`) comes before what this does after it acquired the same
+//! Memory is divided into shadow granules, as large as the smallest access of the kernel. Each has a shadow cell
+//! with the latest access records.
+//!
+//! In a cooperative launch one block may be ordered after another: what the other did before it released a
+//! place (`atom.release.gpu`, `st.release.gpu`) comes before what this one does after it acquired the same
 //! place (`ld.acquire.gpu`, `atom.acquire.gpu`). The order is kept by vector clocks, one for each block: the
-//! threads of a block count as one, so that a barrier missing *inside* a block, before the release or behind
+//! threads of a block count as one, so that a barrier missing *inside* a block, before the release or after
 //! the acquire, is not found here. Fences (`membar`, `fence`) order nothing here: a place is acquired and
 //! released by the access itself, or not at all.
 
@@ -13,25 +16,25 @@ use std::collections::HashMap;
 
 use crate::isa::Order;
 
-/// Granules of a page of records.
+/// Shadow granules of a page.
 const PAGE: u64 = 1024;
 /// Stands for several blocks.
 const MANY: u64 = u64::MAX;
 
-/// Who touched a granule in the latest launch that did.
+/// The latest accesses of a shadow granule, with the launches they were in.
 #[derive(Clone, Copy, Default)]
-struct Cell {
+struct ShadowCell {
     written_in: u64,
     writer: u64,
-    write: Touch,
+    write: AccessRecord,
     read_in: u64,
     reader: u64,
-    read: Touch,
+    read: AccessRecord,
 }
 
-/// An access, by a block that is known from elsewhere.
+/// An access, by a block that is noted beside it.
 #[derive(Clone, Copy, Default)]
-struct Touch {
+struct AccessRecord {
     time: u32,
     pc: u32,
     strong: bool,
@@ -39,12 +42,12 @@ struct Touch {
 
 const WORDS: usize = PAGE as usize / 64;
 
-/// The records of consecutive granules.
+/// The shadow cells of consecutive granules.
 ///
 /// Plain reads are most of all accesses, so they are kept apart: as bits, which blocks that run one after
 /// the other share.
 struct Page {
-    cells: Vec<Cell>,
+    cells: Vec<ShadowCell>,
     /// Latest launch that wrote one of them.
     written_in: u64,
     /// Launch of the reads below.
@@ -61,7 +64,7 @@ struct Page {
 impl Page {
     fn new() -> Self {
         Self {
-            cells: vec![Cell::default(); PAGE as usize],
+            cells: vec![ShadowCell::default(); PAGE as usize],
             written_in: 0,
             launch: 0,
             block: 0,
@@ -71,14 +74,14 @@ impl Page {
         }
     }
 
-    /// The plain read of a granule by another block in this launch, if there is one.
-    fn read_by_other(&self, launch: u64, g: usize, block: u64) -> Option<Meeting> {
+    /// The plain read of a shadow granule by another block in this launch, if there is one.
+    fn read_by_other(&self, launch: u64, g: usize, block: u64) -> Option<Conflict> {
         let bit = |words: &[u64; WORDS]| words[g / 64] >> (g % 64) & 1 != 0;
         let other = bit(&self.earlier) || bit(&self.mine) && self.block != block;
         (self.launch == launch && other).then(|| {
             let (reader, pc) = self.first[g];
             let reader = u64::from(reader);
-            Meeting { wrote: false, block: (reader != block).then_some(reader), pc }
+            Conflict { wrote: false, block: (reader != block).then_some(reader), pc }
         })
     }
 }
@@ -119,38 +122,49 @@ pub(crate) enum Access {
     Atomic,
 }
 
-/// An access of another block that an access meets.
-pub(crate) struct Meeting {
+/// Bytes that a block accesses in one instruction.
+pub(crate) struct BlockAccess {
+    /// Which memory, as its address on the host.
+    pub memory: usize,
+    pub at: u64,
+    pub bytes: u64,
+    pub block: u64,
+    pub pc: u32,
+}
+
+/// The access of another block that an access conflicts with.
+pub(crate) struct Conflict {
     pub wrote: bool,
     /// The block, or None where there were several.
     pub block: Option<u64>,
     pub pc: u32,
 }
 
-/// Who is known to have done what before whom, in a cooperative launch.
+/// The order between the blocks of a cooperative launch.
 #[derive(Default)]
 struct Clocks {
-    /// `seen[b][a]`: what block `a` did up to that time of its own comes before what `b` does now.
-    seen: Vec<Vec<u32>>,
-    /// What those had seen who released a place.
+    /// The vector clock of each block: `vector[b][a]` says up to which of its times what block `a` did comes
+    /// before what `b` does now.
+    vector: Vec<Vec<u32>>,
+    /// The joined vector clocks of the blocks that released a place, as they were then.
     released: HashMap<(usize, u64), Vec<u32>>,
-    /// Readers of a granule beyond the first.
-    more_reads: HashMap<(usize, u64), Vec<(u64, Touch)>>,
-    /// Writes of a granule before the latest that some access may still race with.
-    more_writes: HashMap<(usize, u64), Vec<(u64, Touch)>>,
+    /// Reads of a shadow granule by other blocks than the first.
+    more_reads: HashMap<(usize, u64), Vec<(u64, AccessRecord)>>,
+    /// Writes of a shadow granule before the latest that some access may still race with.
+    more_writes: HashMap<(usize, u64), Vec<(u64, AccessRecord)>>,
 }
 
 impl Clocks {
     fn acquire(&mut self, place: (usize, u64), block: u64) {
         if let Some(released) = self.released.get(&place) {
-            join(&mut self.seen[block as usize], released);
+            join(&mut self.vector[block as usize], released);
         }
     }
 
     fn release(&mut self, place: (usize, u64), block: u64) {
-        let seen = &mut self.seen[block as usize];
-        join(self.released.entry(place).or_insert_with(|| vec![0; seen.len()]), seen);
-        seen[block as usize] += 1;
+        let vector = &mut self.vector[block as usize];
+        join(self.released.entry(place).or_insert_with(|| vec![0; vector.len()]), vector);
+        vector[block as usize] += 1;
     }
 }
 
@@ -160,7 +174,7 @@ fn join(into: &mut [u32], from: &[u32]) {
     }
 }
 
-/// Records of all memory.
+/// The shadow of all memory.
 #[derive(Default)]
 pub(crate) struct Races {
     pages: Pages,
@@ -178,16 +192,17 @@ impl Races {
         }
         self.launch += 1;
         self.clocks = together.map(|blocks| {
-            // Nobody has seen the others' first deeds, which are at time 1.
-            let seen = |b| (0..blocks).map(|a| u32::from(a == b)).collect();
-            Clocks { seen: (0..blocks).map(seen).collect(), ..Clocks::default() }
+            // The first accesses are at time 1, so no block comes after those of another.
+            let vector = |b| (0..blocks).map(|a| u32::from(a == b)).collect();
+            Clocks { vector: (0..blocks).map(vector).collect(), ..Clocks::default() }
         });
     }
 
     /// Records plain reads of a range by a block, in a launch whose blocks run one after the other; false
-    /// where they meet another block, and were perhaps not all recorded.
+    /// where they conflict with another block, and were perhaps not all recorded.
     #[inline(always)]
-    pub(crate) fn read(&mut self, memory: usize, at: u64, bytes: u64, block: u64, pc: u32) -> bool {
+    pub(crate) fn read(&mut self, access: &BlockAccess) -> bool {
+        let &BlockAccess { memory, at, bytes, block, .. } = access;
         // Most of what is read was read before by the same block.
         let (first, last) = (at >> self.shift, (at + bytes - 1) >> self.shift);
         if last <= first | 63 {
@@ -198,11 +213,12 @@ impl Races {
                 return true;
             }
         }
-        self.read_new(memory, at, bytes, block, pc)
+        self.read_new(access)
     }
 
     #[inline(never)]
-    fn read_new(&mut self, memory: usize, at: u64, bytes: u64, block: u64, pc: u32) -> bool {
+    fn read_new(&mut self, access: &BlockAccess) -> bool {
+        let &BlockAccess { memory, at, bytes, block, pc } = access;
         let (launch, shift) = (self.launch, self.shift);
         let (mut granule, last) = (at >> shift, (at + bytes - 1) >> shift);
         while granule <= last {
@@ -238,59 +254,59 @@ impl Races {
         true
     }
 
-    /// Records an access of a block; what it meets of another block.
-    pub(crate) fn touch(
+    /// Records an access of a block; the access of another block that it conflicts with.
+    pub(crate) fn record(
         &mut self,
-        memory: usize,
-        at: u64,
-        bytes: u32,
-        block: u64,
-        pc: u32,
+        touched: &BlockAccess,
         access: Access,
         order: Order,
-    ) -> Result<(), Meeting> {
+    ) -> Result<(), Conflict> {
+        let &BlockAccess { memory, at, bytes, block, pc } = touched;
         let Self { pages, launch, shift, clocks } = self;
         let launch = *launch;
-        // A copy, since the records below change while it is asked.
-        let seen = clocks.as_ref().map_or(Vec::new(), |c| c.seen[block as usize].clone());
-        let now = seen.get(block as usize).copied().unwrap_or(0);
-        let ordered = |other: u64, touch: &Touch| {
-            other == block || seen.get(other as usize).is_some_and(|&known| known >= touch.time)
+        // A copy, since the records below change while it is in use.
+        let vector = clocks.as_ref().map_or(Vec::new(), |c| c.vector[block as usize].clone());
+        let now = vector.get(block as usize).copied().unwrap_or(0);
+        let ordered = |other: u64, record: &AccessRecord| {
+            other == block || vector.get(other as usize).is_some_and(|&time| time >= record.time)
         };
-        let before = |other: u64, touch: &Touch| (touch.strong && order.strong) || ordered(other, touch);
-        // Whoever is no race with this write is none with that one either.
-        let superseded = |other: u64, write: &Touch| ordered(other, write) && (write.strong || !order.strong);
-        for granule in at >> *shift..=(at + u64::from(bytes) - 1) >> *shift {
+        let before =
+            |other: u64, record: &AccessRecord| (record.strong && order.strong) || ordered(other, record);
+        // What does not race with this write does not race with that one either.
+        let superseded =
+            |other: u64, write: &AccessRecord| ordered(other, write) && (write.strong || !order.strong);
+        for granule in at >> *shift..=(at + bytes - 1) >> *shift {
             let page = pages.get(memory, granule / PAGE);
             let g = (granule % PAGE) as usize;
             if access != Access::Read
-                && let Some(met) = page.read_by_other(launch, g, block)
+                && let Some(found) = page.read_by_other(launch, g, block)
             {
-                return Err(met);
+                return Err(found);
             }
             let cell = &mut page.cells[g];
-            // Whether this one is in no order with the latest access, or with one of those kept beside it.
-            let meets = |wrote: bool, latest: (u64, Touch), more: Option<&Vec<(u64, Touch)>>| {
-                let mut all = std::iter::once(&latest).chain(more.into_iter().flatten());
-                all.find(|(b, touch)| !before(*b, touch)).map_or(Ok(()), |&(b, touch)| {
-                    Err(Meeting { wrote, block: (b != MANY).then_some(b), pc: touch.pc })
-                })
-            };
+            // Whether nothing orders this one and the latest access, or one of those kept beside it.
+            let conflict =
+                |wrote: bool, latest: (u64, AccessRecord), more: Option<&Vec<(u64, AccessRecord)>>| {
+                    let mut all = std::iter::once(&latest).chain(more.into_iter().flatten());
+                    all.find(|(b, record)| !before(*b, record)).map_or(Ok(()), |&(b, record)| {
+                        Err(Conflict { wrote, block: (b != MANY).then_some(b), pc: record.pc })
+                    })
+                };
             if cell.written_in == launch {
                 let more = clocks.as_ref().and_then(|c| c.more_writes.get(&(memory, granule)));
-                meets(true, (cell.writer, cell.write), more)?;
+                conflict(true, (cell.writer, cell.write), more)?;
             }
             if access == Access::Read {
-                let read = Touch { time: now, pc, strong: order.strong };
+                let read = AccessRecord { time: now, pc, strong: order.strong };
                 if cell.read_in != launch {
                     (cell.read_in, cell.reader, cell.read) = (launch, block, read);
                 } else if cell.reader == block {
                     // A plain read counts for more than a strong one.
-                    cell.read = Touch { strong: read.strong && cell.read.strong, ..read };
+                    cell.read = AccessRecord { strong: read.strong && cell.read.strong, ..read };
                 } else if let Some(clocks) = clocks {
                     let more = clocks.more_reads.entry((memory, granule)).or_default();
                     match more.iter_mut().find(|(b, _)| *b == block) {
-                        Some((_, old)) => *old = Touch { strong: read.strong && old.strong, ..read },
+                        Some((_, old)) => *old = AccessRecord { strong: read.strong && old.strong, ..read },
                         None => more.push((block, read)),
                     }
                 } else {
@@ -301,9 +317,9 @@ impl Races {
             }
             if cell.read_in == launch {
                 let more = clocks.as_ref().and_then(|c| c.more_reads.get(&(memory, granule)));
-                meets(false, (cell.reader, cell.read), more)?;
+                conflict(false, (cell.reader, cell.read), more)?;
             }
-            let mut write = Touch { time: now, pc, strong: order.strong };
+            let mut write = AccessRecord { time: now, pc, strong: order.strong };
             let mut writer = block;
             if cell.written_in == launch && !superseded(cell.writer, &cell.write) {
                 match clocks {
@@ -312,9 +328,9 @@ impl Races {
                         more.retain(|(b, write)| !superseded(*b, write));
                         more.push((cell.writer, cell.write));
                     }
-                    // An atomic of its own after its plain write must not hide that write.
+                    // An atomic after a plain write of the same block must not hide that write.
                     None if cell.writer == block => write.strong = false,
-                    // Atomics of several blocks: a plain access meets at least one of another block.
+                    // Atomics of several blocks: a plain access conflicts with at least one of another block.
                     None => writer = MANY,
                 }
             }

@@ -1,5 +1,10 @@
-//! Who may see whose writes.
+//! What may access what: the order between the warps of a block and between the blocks of a launch, and the
+//! races where there is none.
 
 mod block_race;
+mod clock;
+mod shared_race;
 
-pub(crate) use block_race::{Access, Races};
+pub(crate) use block_race::{Access, BlockAccess, Races};
+pub(crate) use clock::{Clock, join};
+pub(crate) use shared_race::{LaneAccess, Shadow, WarpAccess};

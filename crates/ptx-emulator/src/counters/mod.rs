@@ -2,7 +2,7 @@
 
 pub(crate) mod tally;
 
-use crate::isa::Class;
+use crate::isa::{Class, Op};
 
 /// Counts of one instruction, one source line or one launch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,14 +21,17 @@ pub struct Counters {
     pub read_sectors: u64,
     /// Different 32-byte sectors of global memory that each warp access wrote, summed.
     pub written_sectors: u64,
-    /// Different 128-byte lines of global memory that each warp access touched, reads and writes, summed.
+    /// Different 128-byte lines of global memory that each warp access touched, summed: reads and writes together, an
+    /// atomic once.
     pub global_lines: u64,
-    /// Passes that accesses to shared memory took, 32 banks of 4 bytes each.
-    pub shared_passes: u64,
-    /// Of these, the passes beyond those that a conflict-free access takes.
+    /// Passes over the 32 banks, of 4 bytes each, that accesses to shared memory took.
+    pub wavefronts: u64,
+    /// Of these, the ones beyond those that a conflict-free access takes.
     pub bank_conflicts: u64,
     /// Branches at which the lanes of a warp parted.
     pub divergent_branches: u64,
+    /// Shuffles, by warp.
+    pub shuffles: u64,
     /// Block barriers, by warp.
     pub barriers: u64,
     /// Matrix multiply-add instructions, by warp.
@@ -45,9 +48,10 @@ impl std::ops::AddAssign for Counters {
         self.read_sectors += o.read_sectors;
         self.written_sectors += o.written_sectors;
         self.global_lines += o.global_lines;
-        self.shared_passes += o.shared_passes;
+        self.wavefronts += o.wavefronts;
         self.bank_conflicts += o.bank_conflicts;
         self.divergent_branches += o.divergent_branches;
+        self.shuffles += o.shuffles;
         self.barriers += o.barriers;
         self.matrix_instructions += o.matrix_instructions;
     }
@@ -141,9 +145,12 @@ impl LaunchCounters {
 }
 
 impl Counters {
-    /// Fills in what follows from the class of an instruction.
-    pub(crate) fn finish(&mut self, class: Class, flops: u32) {
+    /// Fills in what follows from the class of an instruction and from what it is.
+    pub(crate) fn finish(&mut self, class: Class, flops: u32, op: Op) {
         self.flops += self.thread_instructions * u64::from(flops);
+        if op == Op::Shfl {
+            self.shuffles = self.warp_instructions;
+        }
         match class {
             Class::Barrier => self.barriers = self.warp_instructions,
             Class::Matrix => self.matrix_instructions = self.warp_instructions,

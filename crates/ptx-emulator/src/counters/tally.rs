@@ -3,7 +3,16 @@
 use std::collections::HashSet;
 
 use super::Counters;
-use crate::lanes::{WideRow, each};
+use crate::lanes::{Reg64, each};
+
+/// What an access to global memory does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Traffic {
+    Read,
+    Write,
+    /// Reads and writes, as an atomic.
+    Update,
+}
 
 /// Counts of a launch while it runs, by instruction.
 #[derive(Debug, Default)]
@@ -41,7 +50,7 @@ impl Tally {
 
     /// An access to global memory.
     #[inline(never)]
-    pub(crate) fn global(&mut self, pc: u32, addr: &WideRow, m: u32, bytes: u32, write: bool) {
+    pub(crate) fn global(&mut self, pc: u32, addr: &Reg64, m: u32, bytes: u32, traffic: Traffic) {
         let mut sectors = [0; 32];
         let mut n = 0;
         for l in each(m) {
@@ -51,25 +60,26 @@ impl Tally {
         let sectors = &mut sectors[..n];
         sectors.sort_unstable();
         let different = sectors.chunk_by(|a, b| a == b).count() as u64;
-        let lines = sectors.chunk_by(|a, b| a >> 2 == b >> 2).count() as u64;
-        if !write && let Some(footprint) = &mut self.footprint {
+        if traffic != Traffic::Write && let Some(footprint) = &mut self.footprint {
             footprint.extend(sectors.iter());
         }
         let c = &mut self.by_inst[pc as usize];
-        c.global_lines += lines;
+        // A line is four sectors.
+        c.global_lines += sectors.chunk_by(|a, b| a >> 2 == b >> 2).count() as u64;
         let bytes = u64::from(m.count_ones()) * u64::from(bytes);
-        if write {
-            c.global_written_bytes += bytes;
-            c.written_sectors += different;
-        } else {
+        if traffic != Traffic::Write {
             c.global_read_bytes += bytes;
             c.read_sectors += different;
+        }
+        if traffic != Traffic::Read {
+            c.global_written_bytes += bytes;
+            c.written_sectors += different;
         }
     }
 
     /// An access to shared memory: 8 bytes a lane go by half warps, 16 by quarters.
     #[inline(never)]
-    pub(crate) fn shared(&mut self, pc: u32, addr: &WideRow, m: u32, bytes: u32) {
+    pub(crate) fn shared(&mut self, pc: u32, addr: &Reg64, m: u32, bytes: u32) {
         let phases = (bytes / 4).max(1);
         let width = 32 / phases;
         let c = &mut self.by_inst[pc as usize];
@@ -93,9 +103,9 @@ impl Tally {
             for same in words.chunk_by(|a, b| a == b) {
                 banks[(same[0] % 32) as usize] += 1;
             }
-            let passes = banks.into_iter().max().unwrap_or(1);
-            c.shared_passes += passes;
-            c.bank_conflicts += passes - 1;
+            let wavefronts = banks.into_iter().max().unwrap_or(1);
+            c.wavefronts += wavefronts;
+            c.bank_conflicts += wavefronts - 1;
         }
     }
 }

@@ -58,7 +58,7 @@ pub(crate) struct Builder<'a> {
     mapping: Option<Mapping>,
     shared_symbols: HashMap<String, u32>,
     shared_top: u32,
-    local_top: u32,
+    pub(super) local_top: u32,
     pub(super) accesses: Accesses,
     /// What the instruction being decoded reads and writes.
     now_uses: Vec<usize>,
@@ -82,7 +82,7 @@ pub(crate) struct Builder<'a> {
 /// The name a variable of a function has in the source: `tile` of `_ZZ4meanE4tile`.
 fn plain_name(mangled: &str) -> &str {
     let Some(rest) = mangled.strip_prefix("_ZZ") else { return mangled };
-    // The name comes last, after its length, at times with a number after it.
+    // The name comes last, after its length, at times followed by a number.
     let whole = rest.rsplit_once('_').filter(|(_, n)| n.parse::<u32>().is_ok()).map_or(rest, |(r, _)| r);
     (1..whole.len())
         .filter(|&n| whole.is_char_boundary(whole.len() - n))
@@ -138,7 +138,7 @@ impl<'a> Builder<'a> {
     pub(super) fn finish(&mut self) {
         self.code.shared_bytes = self.shared_top;
         self.code.local_bytes = self.local_top.next_multiple_of(8);
-        self.code.granule = self.granule.clamp(1, 4);
+        self.code.shared_granule = self.granule.clamp(1, 4);
         self.code.global_granule = self.global_granule;
         if let Some(m) = &self.mapping {
             self.code.rows32 = m.rows[0];
@@ -158,10 +158,9 @@ impl<'a> Builder<'a> {
     }
 
     pub(super) fn fail<T>(&self, i: &Instruction, what: impl std::fmt::Display) -> Result<T> {
-        Err(Error::new(format!(
-            "{}: kernel {}: PTX line {}: {what}: `{}`",
-            self.module, self.code.name, i.line, i.text
-        )))
+        let message =
+            format!("{}: kernel {}: PTX line {}: {what}: `{}`", self.module, self.code.name, i.line, i.text);
+        Err(Error::unsupported(&self.code.name, i.line, &i.text, message))
     }
 
     pub(super) fn frame(&mut self) -> &mut Frame {
@@ -179,10 +178,9 @@ impl<'a> Builder<'a> {
         let first = self.regs.len();
         for _ in 0..count.unwrap_or(1) {
             if self.new_reg(ty).is_none() {
-                return Err(Error::new(format!(
-                    "{}: kernel {}: registers of type .{ty} are not known",
-                    self.module, self.code.name
-                )));
+                let (module, kernel) = (self.module, &self.code.name);
+                let message = format!("{module}: kernel {kernel}: registers of type .{ty} are not known");
+                return Err(Error::unsupported(kernel, 0, "", message));
             }
         }
         let meaning = match count {
@@ -215,10 +213,10 @@ impl<'a> Builder<'a> {
         self.declare(&v.name, meaning);
     }
 
-    /// Address of a shared variable; one variable has one address, however often it is declared.
+    /// Address of a shared variable; one variable has one address, however often it is named.
     fn shared(&mut self, v: &Variable) -> u32 {
         if v.is_extern {
-            // A number no constant has, until the first pass has told where static memory ends.
+            // A number no constant has, until the first pass has found where static memory ends.
             return self.mapping.as_ref().map_or(0xfeed_beef, |m| m.dynamic_base);
         }
         if let Some(&at) = self.shared_symbols.get(&v.name) {

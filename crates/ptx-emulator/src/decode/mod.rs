@@ -163,10 +163,9 @@ fn function(b: &mut Builder, f: &Function, top: bool, objects: HashMap<String, M
 }
 
 fn no_label<T>(b: &Builder, name: &str, line: u32) -> Result<T> {
-    Err(Error::new(format!(
-        "{}: kernel {}: PTX line {line}: no label is named {name}",
-        b.module, b.code.name
-    )))
+    let (module, kernel) = (b.module, &b.code.name);
+    let message = format!("{module}: kernel {kernel}: PTX line {line}: no label is named {name}");
+    Err(Error::unsupported(kernel, line, "", message))
 }
 
 fn instruction(b: &mut Builder, i: &Instruction) -> Result<()> {

@@ -176,7 +176,7 @@ impl Liveness {
     /// means live at the next instruction, which comes into the span by itself.
     fn spans(&self, regs: usize, accesses: &Accesses) -> Vec<Option<(usize, usize)>> {
         let mut span: Vec<Option<(usize, usize)>> = vec![None; regs];
-        let mut touch = |r: usize, i: usize| {
+        let mut use_at = |r: usize, i: usize| {
             let s = span[r].get_or_insert((i, i));
             s.0 = s.0.min(i);
             s.1 = s.1.max(i);
@@ -185,12 +185,12 @@ impl Liveness {
             for w in 0..self.words {
                 let mut bits = self.live[i * self.words + w];
                 while bits != 0 {
-                    touch(w * 64 + bits.trailing_zeros() as usize, i);
+                    use_at(w * 64 + bits.trailing_zeros() as usize, i);
                     bits &= bits - 1;
                 }
             }
             for &r in accesses.defs[i].iter().chain(&accesses.uses[i]) {
-                touch(r, i);
+                use_at(r, i);
             }
         }
         span

@@ -1,7 +1,8 @@
 //! What ends a run of instructions of one group.
 
+use crate::ErrorKind;
 use crate::fault::{Fault, Step};
-use crate::launch::Job;
+use crate::launch::LaunchContext;
 
 /// What ends a run of instructions of one group.
 pub(crate) enum Flow {
@@ -17,17 +18,17 @@ pub(crate) enum Flow {
     Blocked(u32),
     /// The whole warp waits at a block barrier, which is this instruction.
     Barrier { pc: u32, id: u32, count: u32, vote: u32 },
-    /// The warp polled in vain with the instruction before this one.
+    /// The warp polled without success with the instruction before this one.
     Poll(u32),
 }
 
 /// Fails when a warp has executed more than it may.
-pub(crate) fn over_budget(job: &Job, executed: u64) -> Step {
-    if executed <= job.max_instructions {
+pub(crate) fn over_budget(launch: &LaunchContext, executed: u64) -> Step {
+    if executed <= launch.max_instructions {
         return Ok(());
     }
-    Err(Fault::warp(format!(
-        "more than {} instructions in one warp: a loop without end?",
-        job.max_instructions
-    )))
+    Err(Fault::warp(
+        ErrorKind::EndlessLoop,
+        format!("more than {} instructions in one warp: a loop without end?", launch.max_instructions),
+    ))
 }

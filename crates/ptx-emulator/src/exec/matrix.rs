@@ -3,7 +3,7 @@
 
 use crate::isa::half::{f16_to_f32, f32_to_f16};
 use crate::isa::{MatrixType, MmaOp};
-use crate::lanes::Row;
+use crate::lanes::Reg32;
 use crate::warp::Lanes;
 
 /// `d = a b + c` of a warp: a is 16 x K, b is K x 8. Sums run over k in order, each step fused.
@@ -26,7 +26,7 @@ fn run<const K: usize>(warp: &mut Lanes, op: &MmaOp, split: impl Fn(u32) -> [u32
     let mut b = [[0f32; 8]; K];
     for part in 0..K / 4 {
         // Registers go down the rows first, then along k.
-        let row: Row = warp.r32[op.a[part] as usize];
+        let row: Reg32 = warp.r32[op.a[part] as usize];
         for l in 0..32 {
             let [x, y] = split(row[l]);
             let (r, k) = (l / 4 + part % 2 * 8, l % 4 * 2 + part / 2 * 8);
@@ -35,7 +35,7 @@ fn run<const K: usize>(warp: &mut Lanes, op: &MmaOp, split: impl Fn(u32) -> [u32
         }
     }
     for part in 0..K / 8 {
-        let row: Row = warp.r32[op.b[part] as usize];
+        let row: Reg32 = warp.r32[op.b[part] as usize];
         for l in 0..32 {
             let [x, y] = split(row[l]);
             let k = l % 4 * 2 + part * 8;
@@ -53,13 +53,13 @@ fn run_tf32<const K: usize>(warp: &mut Lanes, op: &MmaOp) {
     let mut a = [[0f32; K]; 16];
     let mut b = [[0f32; 8]; K];
     for part in 0..K / 2 {
-        let row: Row = warp.r32[op.a[part] as usize];
+        let row: Reg32 = warp.r32[op.a[part] as usize];
         for l in 0..32 {
             a[l / 4 + part % 2 * 8][l % 4 + part / 2 * 4] = cut(row[l]);
         }
     }
     for part in 0..K / 4 {
-        let row: Row = warp.r32[op.b[part] as usize];
+        let row: Reg32 = warp.r32[op.b[part] as usize];
         for l in 0..32 {
             b[l % 4 + part * 4][l / 4] = cut(row[l]);
         }
@@ -72,7 +72,7 @@ fn multiply<const K: usize>(warp: &mut Lanes, op: &MmaOp, a: &[[f32; K]; 16], b:
     let mut acc = [[0f32; 8]; 16];
     if op.half {
         for part in 0..2 {
-            let row: Row = warp.r32[op.c[part] as usize];
+            let row: Reg32 = warp.r32[op.c[part] as usize];
             for l in 0..32 {
                 let (r, n) = (l / 4 + part * 8, l % 4 * 2);
                 acc[r][n] = f32::from_bits(f16_to_f32(row[l] & 0xffff));
@@ -81,7 +81,7 @@ fn multiply<const K: usize>(warp: &mut Lanes, op: &MmaOp, a: &[[f32; K]; 16], b:
         }
     } else {
         for part in 0..4 {
-            let row: Row = warp.r32[op.c[part] as usize];
+            let row: Reg32 = warp.r32[op.c[part] as usize];
             for l in 0..32 {
                 acc[l / 4 + part / 2 * 8][l % 4 * 2 + part % 2] = f32::from_bits(row[l]);
             }

@@ -1,6 +1,7 @@
 //! Runs what a kernel was decoded to, a warp at a time.
 
 mod flow;
+mod issue;
 mod matrix;
 mod memory;
 mod vector;

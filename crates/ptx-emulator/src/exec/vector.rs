@@ -1,37 +1,44 @@
 //! Runs a warp: 32 lanes at a time, each instruction a loop over rows of registers.
 //!
-//! Lanes that diverge form groups; the group with the lowest instruction runs, and groups that meet
-//! at one instruction merge. That reconverges structured code without any analysis of it.
+//! Lanes that diverge form groups; the group with the lowest instruction runs, and groups that reach
+//! one instruction merge. That reconverges structured code without any analysis of it.
 // Comparisons are written as they are meant: a NaN makes each of them false.
 #![allow(clippy::double_comparisons, clippy::neg_cmp_op_on_partial_ord)]
 #![allow(clippy::needless_range_loop)]
 
 use super::flow::{Flow, over_budget};
+use super::issue::Issue;
 use super::matrix::mma;
 use super::memory;
-use super::warp_ops::rare;
+use super::warp_ops::warp_op;
+use crate::ErrorKind;
 use crate::counters::tally::Tally;
 use crate::fault::{Fault, Step};
 use crate::isa::half::{f16_to_f32, f32_to_bf16, f32_to_f16};
 use crate::isa::{Cmp, Inst, LaneOp, NONE, Op, Slot};
-use crate::lanes::{Blend, Row, each, mask_of, on, pred, set_pred};
-use crate::launch::Job;
+use crate::lanes::{Blend, Reg32, each, mask_of, on, pred, set_pred};
+use crate::launch::LaunchContext;
 use crate::memory::Shared;
 use crate::select::{fma_down, max_f32, min_f32};
 use crate::warp::{Group, Lanes, State, Warp};
 
 /// Runs a warp until it waits at a block barrier or ends.
-pub(crate) fn run_warp(job: &Job, warp: &mut Warp, shared: &mut Shared, tally: &mut Tally) -> Step {
-    if job.count {
-        run_warp_in::<true>(job, warp, shared, tally)
+pub(crate) fn run_warp(
+    launch: &LaunchContext,
+    warp: &mut Warp,
+    shared: &mut Shared,
+    tally: &mut Tally,
+) -> Step {
+    if launch.count {
+        run_warp_in::<true>(launch, warp, shared, tally)
     } else {
-        run_warp_in::<false>(job, warp, shared, tally)
+        run_warp_in::<false>(launch, warp, shared, tally)
     }
 }
 
 /// `COUNT`: whether to count, at the price of speed.
 fn run_warp_in<const COUNT: bool>(
-    job: &Job,
+    launch: &LaunchContext,
     warp: &mut Warp,
     shared: &mut Shared,
     tally: &mut Tally,
@@ -41,26 +48,36 @@ fn run_warp_in<const COUNT: bool>(
     #[cfg(target_arch = "x86_64")]
     {
         if !(std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")) {
-            return Err(Fault::warp("the emulator needs a processor with AVX2 and FMA"));
+            return Err(Fault::warp(ErrorKind::Host, "the emulator needs a processor with AVX2 and FMA"));
         }
         // SAFETY: the features were just detected; bmi, popcnt and lzcnt are older than AVX2.
         #[allow(unsafe_code)]
         unsafe {
-            run_avx2::<COUNT>(job, warp, shared, tally)
+            run_avx2::<COUNT>(launch, warp, shared, tally)
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    run_body::<COUNT>(job, warp, shared, tally)
+    run_body::<COUNT>(launch, warp, shared, tally)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,bmi1,bmi2,popcnt,lzcnt")]
-fn run_avx2<const COUNT: bool>(job: &Job, warp: &mut Warp, shared: &mut Shared, tally: &mut Tally) -> Step {
-    run_body::<COUNT>(job, warp, shared, tally)
+fn run_avx2<const COUNT: bool>(
+    launch: &LaunchContext,
+    warp: &mut Warp,
+    shared: &mut Shared,
+    tally: &mut Tally,
+) -> Step {
+    run_body::<COUNT>(launch, warp, shared, tally)
 }
 
 #[inline(always)]
-fn run_body<const COUNT: bool>(job: &Job, warp: &mut Warp, shared: &mut Shared, tally: &mut Tally) -> Step {
+fn run_body<const COUNT: bool>(
+    launch: &LaunchContext,
+    warp: &mut Warp,
+    shared: &mut Shared,
+    tally: &mut Tally,
+) -> Step {
     loop {
         // The group with the lowest instruction, merged with all others there.
         let mut best: Option<u32> = None;
@@ -74,7 +91,7 @@ fn run_body<const COUNT: bool>(job: &Job, warp: &mut Warp, shared: &mut Shared, 
                 warp.state = State::Done;
                 return Ok(());
             }
-            return Err(stuck(job, warp));
+            return Err(stuck(launch, warp));
         };
         let mut mask = 0;
         let mut stop = u32::MAX;
@@ -88,11 +105,12 @@ fn run_body<const COUNT: bool>(job: &Job, warp: &mut Warp, shared: &mut Shared, 
         });
         let alone = warp.groups.is_empty();
         let mut at = pc;
-        let flow =
-            run_group::<COUNT>(job, warp, shared, tally, &mut at, mask, stop, alone).map_err(|mut f| {
+        let flow = run_group::<COUNT>(launch, warp, shared, tally, &mut at, mask, stop, alone).map_err(
+            |mut f| {
                 f.pc = at;
                 f
-            })?;
+            },
+        )?;
         let mut put = |pc: u32, mask: u32, blocked: bool| {
             if mask != 0 {
                 warp.groups.push(Group { pc, mask, blocked });
@@ -106,7 +124,7 @@ fn run_body<const COUNT: bool>(job: &Job, warp: &mut Warp, shared: &mut Shared, 
             }
             Flow::Scatter(list) => {
                 warp.executed += 1;
-                over_budget(job, warp.executed)?;
+                over_budget(launch, warp.executed)?;
                 for (pc, m) in list {
                     put(pc, m, false);
                 }
@@ -137,28 +155,32 @@ fn run_body<const COUNT: bool>(job: &Job, warp: &mut Warp, shared: &mut Shared, 
     }
 }
 
-/// No lane of the warp can go on.
+/// The fault of a warp of which no lane can go on.
 #[cold]
-fn stuck(job: &Job, warp: &Warp) -> Box<Fault> {
+fn stuck(launch: &LaunchContext, warp: &Warp) -> Box<Fault> {
     let mut groups: Vec<&Group> = warp.groups.iter().collect();
     groups.sort_by_key(|g| g.pc);
     let parts: Vec<String> = groups
         .iter()
         .map(|g| {
             let n = g.mask.count_ones();
-            let text = job.code.text.get(g.pc as usize).map_or("", String::as_str);
-            format!("{n} lanes (mask {:#010x}) wait at {} [{text}]", g.mask, job.place(g.pc))
+            let text = launch.code.text.get(g.pc as usize).map_or("", String::as_str);
+            format!("{n} lanes (mask {:#010x}) wait at {} [{text}]", g.mask, launch.place(g.pc))
         })
         .collect();
     let first = groups[0];
-    let barrier = matches!(job.code.insts[first.pc as usize].op, Op::Bar);
+    let barrier = matches!(launch.code.insts[first.pc as usize].op, Op::Bar);
     let missing = warp.live & !first.mask;
     let what = if barrier {
         "barrier that not all threads of the warp reach"
     } else {
         "warp-wide instruction that not all lanes it names reach"
     };
-    let mut f = Fault::lane(missing.trailing_zeros().min(31), format!("{what}: {}", parts.join("; ")));
+    let mut f = Fault::lane(
+        ErrorKind::Barrier,
+        missing.trailing_zeros().min(31),
+        format!("{what}: {}", parts.join("; ")),
+    );
     if missing == 0 {
         f.lane = None;
         f.what.push_str("; the lanes it names are not all active");
@@ -199,10 +221,13 @@ fn ff(v: u32) -> f32 {
     f32::from_bits(v)
 }
 
+/// Runs the lanes of `mask` from the instruction `at` on, until they part, wait or end, or reach `stop`, where
+/// another group waits; `alone`: there is no other. `at` is the instruction of a fault.
+// In one piece, and inlined: the compiler keeps the register files in machine registers over the whole loop, and
+// makes vector code of each arm. Arms in functions of their own, or `set` in another file, run twice as slow.
 #[inline(always)]
-#[allow(clippy::too_many_lines)]
 fn run_group<const COUNT: bool>(
-    job: &Job,
+    launch: &LaunchContext,
     warp: &mut Warp,
     shared: &mut Shared,
     tally: &mut Tally,
@@ -211,7 +236,7 @@ fn run_group<const COUNT: bool>(
     stop: u32,
     alone: bool,
 ) -> Step<Flow> {
-    let code = job.code;
+    let code = launch.code;
     let Warp { r32, r64, preds, local, copies, index, live, executed, block, .. } = warp;
     let (r32, r64, preds) = (r32.as_mut_slice(), r64.as_mut_slice(), preds.as_mut_slice());
     let (index, live, block) = (*index, *live, *block);
@@ -325,7 +350,7 @@ fn run_group<const COUNT: bool>(
         }
         macro_rules! view {
             () => {
-                &mut Lanes {
+                Lanes {
                     r32: &mut *r32,
                     r64: &mut *r64,
                     preds: &mut *preds,
@@ -334,6 +359,18 @@ fn run_group<const COUNT: bool>(
                     index,
                     live,
                     block,
+                }
+            };
+        }
+        macro_rules! issue {
+            () => {
+                &mut Issue {
+                    launch,
+                    warp: view!(),
+                    shared: &mut *shared,
+                    tally: &mut *tally,
+                    m,
+                    pc: pc as u32,
                 }
             };
         }
@@ -452,7 +489,7 @@ fn run_group<const COUNT: bool>(
             }
             Op::Pack32 => bin32!(|x, y| (x & 0xffff) | (y << 16)),
             Op::Unpack32 => {
-                let x: Row = r32[a];
+                let x: Reg32 = r32[a];
                 set(r32, d, m, |_, l| x[l] & 0xffff);
                 set(r32, b, m, |_, l| x[l] >> 16);
             }
@@ -498,22 +535,14 @@ fn run_group<const COUNT: bool>(
             }
             Op::Mma => {
                 *at = pc as u32;
-                if m != u32::MAX {
-                    return Err(Fault::warp(format!(
-                        "a matrix instruction needs all lanes, but the mask is {m:#010x}"
-                    )));
-                }
-                mma(view!(), &code.mmas[ext as usize]);
+                all_lanes(m)?;
+                mma(&mut view!(), &code.mmas[ext as usize]);
             }
             Op::LoadMatrix => {
                 *at = pc as u32;
-                if m != u32::MAX {
-                    return Err(Fault::warp(format!(
-                        "a matrix instruction needs all lanes, but the mask is {m:#010x}"
-                    )));
-                }
+                all_lanes(m)?;
                 let op = &code.mems[ext as usize];
-                memory::load_matrix::<COUNT>(view!(), shared, tally, op, d == 1, pc as u32)?;
+                memory::load_matrix::<COUNT>(issue!(), op, d == 1)?;
             }
             Op::MarkWritten => preds[d] |= m,
             Op::CheckWritten => {
@@ -521,26 +550,25 @@ fn run_group<const COUNT: bool>(
                 if missing != 0 {
                     *at = pc as u32 + 1;
                     let name = &code.names[ext as usize];
-                    return Err(Fault::lane(
-                        missing.trailing_zeros(),
-                        format!("reads register {name}, which nothing has written"),
-                    ));
+                    let what = format!("reads register {name}, which nothing has written");
+                    let lane = missing.trailing_zeros();
+                    return Err(Fault::lane(ErrorKind::Uninitialized, lane, what).about(name, ""));
                 }
             }
             Op::Load if m != 0 => {
                 *at = pc as u32;
-                memory::load::<COUNT>(job, view!(), shared, tally, &code.mems[ext as usize], m, pc as u32)?;
+                memory::access::<COUNT, false>(issue!(), &code.mems[ext as usize])?;
             }
             Op::Store if m != 0 => {
                 *at = pc as u32;
-                memory::store::<COUNT>(job, view!(), shared, tally, &code.mems[ext as usize], m, pc as u32)?;
+                memory::access::<COUNT, true>(issue!(), &code.mems[ext as usize])?;
             }
             Op::Load | Op::Store | Op::Nop => {}
             Op::Bra => {
                 *executed += (pc + 1 - from) as u64;
-                if *executed > job.max_instructions {
+                if *executed > launch.max_instructions {
                     *at = pc as u32;
-                    over_budget(job, *executed)?;
+                    over_budget(launch, *executed)?;
                 }
                 if m == mask {
                     pc = ext as usize;
@@ -565,13 +593,13 @@ fn run_group<const COUNT: bool>(
             }
             Op::Lane => {
                 if m != 0 {
-                    lane_op(view!(), &code.lanes[ext as usize], m);
+                    lane_op(&mut view!(), &code.lanes[ext as usize], m);
                 }
             }
             _ => {
                 *at = pc as u32;
                 if m != 0
-                    && let Some(flow) = rare::<COUNT>(job, view!(), shared, tally, inst, m, mask, pc as u32)?
+                    && let Some(flow) = warp_op::<COUNT>(issue!(), inst, mask)?
                 {
                     if COUNT && matches!(flow, Flow::Blocked(_)) {
                         tally.unissue(pc, m);
@@ -586,6 +614,16 @@ fn run_group<const COUNT: bool>(
             return Ok(Flow::At(stop));
         }
     }
+}
+
+/// Fails where a matrix instruction does not have all lanes.
+#[inline(always)]
+fn all_lanes(m: u32) -> Step {
+    if m == u32::MAX {
+        return Ok(());
+    }
+    let what = format!("a matrix instruction needs all lanes, but the mask is {m:#010x}");
+    Err(Fault::warp(ErrorKind::Barrier, what))
 }
 
 /// A lane-wise instruction without a vector loop.

@@ -241,7 +241,7 @@ pub(crate) enum Space {
 /// What an access to global memory orders between the blocks of a launch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Order {
-    /// It may meet such an access of another block (`relaxed` and stronger, of scope `gpu` or `sys`).
+    /// It is no race with such an access of another block (`relaxed` and stronger, of scope `gpu` or `sys`).
     pub strong: bool,
     pub acquire: bool,
     pub release: bool,
@@ -474,8 +474,8 @@ pub(crate) struct Code {
     /// Name, first byte and bytes of each variable in shared memory.
     pub shared_names: Vec<(String, u32, u32)>,
     pub local_bytes: u32,
-    /// Bytes in which shared accesses are tracked: the smallest access of the kernel.
-    pub granule: u32,
+    /// Bytes of a shadow granule of shared memory: the smallest access of the kernel.
+    pub shared_granule: u32,
     /// The same for global accesses.
     pub global_granule: u32,
     pub params: Vec<(String, ParamKind)>,

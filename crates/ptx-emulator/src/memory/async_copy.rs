@@ -1,7 +1,8 @@
 //! Asynchronous copies. They are lazy: data lands when the thread waits for it and no sooner, and
-//! until then nobody may look at its place. So a missing wait is an error, not luck.
+//! until then no access to its place is allowed. So a missing wait is an error, not luck.
 
 use super::shared::Shared;
+use crate::check::LaneAccess;
 use crate::lanes::each;
 
 /// Not yet in a group.
@@ -65,8 +66,10 @@ impl Copies {
                 land |= u32::from(done) << l;
             }
             for l in each(land) {
+                let to = LaneAccess { warp, pc, lane: l, at: p.to[l as usize], bytes: p.bytes };
+                shared.shadow.end_copy(&to);
                 let data = &p.data[l as usize][..p.bytes as usize];
-                shared.end_copy(warp, pc, l, p.to[l as usize], data);
+                shared.bytes[to.at as usize..(to.at + to.bytes) as usize].copy_from_slice(data);
             }
             p.mask &= !land;
         }

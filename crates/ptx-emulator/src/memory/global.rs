@@ -9,7 +9,8 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use crate::{Error, Result};
+use super::element::Element;
+use crate::error::{Error, ErrorKind, Result};
 
 /// Zeroed bytes obtained from the allocator, aligned to a page.
 struct Raw {
@@ -43,6 +44,7 @@ pub struct Memory {
     bytes: Raw,
     written: Raw,
     len: u64,
+    requested: u64,
 }
 
 macro_rules! access {
@@ -76,12 +78,51 @@ impl Memory {
     /// # Errors
     /// When the host has too little.
     pub fn new(bytes: u64) -> Result<Self> {
-        let fail = || Error::new(format!("the host has no memory for an allocation of {bytes} bytes"));
+        let fail = || {
+            Error::new(
+                ErrorKind::HostMemory,
+                format!("the host has no memory for an allocation of {bytes} bytes"),
+            )
+        };
         let len = bytes.checked_next_multiple_of(64).ok_or_else(fail)?;
-        Ok(Self { bytes: Raw::new(len).ok_or_else(fail)?, written: Raw::new(len / 8).ok_or_else(fail)?, len })
+        Ok(Self {
+            bytes: Raw::new(len).ok_or_else(fail)?,
+            written: Raw::new(len / 8).ok_or_else(fail)?,
+            len,
+            requested: bytes,
+        })
     }
 
-    /// Its length in bytes, a multiple of 64.
+    /// Memory that holds these values.
+    ///
+    /// # Errors
+    /// When the host has too little.
+    pub fn of<T: Element>(values: &[T]) -> Result<Self> {
+        let mut bytes = Vec::with_capacity(size_of_val(values));
+        values.iter().for_each(|v| v.put(&mut bytes));
+        let memory = Self::new(bytes.len() as u64)?;
+        memory.upload(0, &bytes)?;
+        Ok(memory)
+    }
+
+    /// `count` values from a byte on, written or not.
+    ///
+    /// # Errors
+    /// When the range does not lie inside.
+    pub fn read<T: Element>(&self, offset: u64, count: usize) -> Result<Vec<T>> {
+        let bytes = size_of::<T>() as u64 * count as u64;
+        self.check(offset, bytes)?;
+        let mut out = vec![0; bytes as usize];
+        self.download(offset, &mut out)?;
+        Ok(out.chunks_exact(size_of::<T>()).map(T::get).collect())
+    }
+
+    /// The bytes it was made for.
+    pub(crate) fn requested(&self) -> u64 {
+        self.requested
+    }
+
+    /// Its length in bytes: what was asked for, rounded up to a multiple of 64.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> u64 {
         self.len
@@ -190,7 +231,8 @@ impl Memory {
             return Ok(());
         }
         let end = offset.saturating_add(bytes);
-        Err(Error::new(format!("bytes {offset} to {end} lie outside a memory of {} bytes", self.len)))
+        let what = format!("bytes {offset} to {end} lie outside a memory of {} bytes", self.len);
+        Err(Error::new(ErrorKind::HostMemory, what))
     }
 
     /// Copies bytes in and marks them written.

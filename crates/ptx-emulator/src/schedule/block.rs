@@ -1,13 +1,14 @@
 //! A block while it runs: its warps, and the barriers at which they wait for each other.
 #![allow(clippy::needless_range_loop)]
 
+use crate::ErrorKind;
 use crate::counters::Counters;
 use crate::counters::tally::Tally;
 use crate::exec::run_warp;
 use crate::fault::Fault;
 use crate::isa::{BarKind, Code, Init, LaneMask, Op, Slot};
 use crate::lanes::each;
-use crate::launch::Job;
+use crate::launch::LaunchContext;
 use crate::memory::Shared;
 use crate::warp::{Group, State, Warp};
 
@@ -16,7 +17,7 @@ use crate::warp::{Group, State, Warp};
 pub(crate) enum Round {
     /// All of them ended.
     Done,
-    /// Some went on.
+    /// Some made progress.
     Moved,
     /// None did, but some poll: what they wait for may come from elsewhere.
     Polling,
@@ -24,7 +25,7 @@ pub(crate) enum Round {
     Stuck,
 }
 
-/// Rounds in which nobody goes on, until those who poll count as waiting forever: more than any bounded number
+/// Rounds without progress, until warps that poll count as waiting for ever: more than any bounded number
 /// of attempts that a kernel makes.
 pub(crate) const PATIENCE: u32 = 2000;
 
@@ -39,9 +40,9 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Makes room for blocks of a launch and fills the registers that all its blocks share.
-    pub(crate) fn begin(&mut self, job: &Job) {
-        let code = job.code;
-        let count = job.threads().div_ceil(32) as usize;
+    pub(crate) fn begin(&mut self, launch: &LaunchContext) {
+        let code = launch.code;
+        let count = launch.threads().div_ceil(32) as usize;
         if self.warps.len() < count {
             self.warps.resize_with(count, Warp::default);
         }
@@ -53,39 +54,41 @@ impl Worker {
             warp.preds.resize(code.preds, 0);
             warp.local.words.resize(code.local_bytes as usize / 4 * 32, 0);
             warp.local.written.resize(code.local_bytes as usize / 4 * 32, 0);
-            fill(job, code, warp);
+            fill(launch, code, warp);
         }
         self.order.clear();
         self.order.extend(0..count);
-        if job.reverse {
+        if launch.reverse {
             self.order.reverse();
         }
         self.tally.by_inst.clear();
-        if job.count {
+        if launch.count {
             self.tally.by_inst.resize(code.insts.len(), Counters::default());
         }
     }
 
     /// Runs a block to its end.
-    pub(crate) fn run_block(&mut self, job: &Job, block: u64) -> Result<(), Box<Fault>> {
-        self.start_block(job, block);
+    pub(crate) fn run_block(&mut self, launch: &LaunchContext, block: u64) -> Result<(), Box<Fault>> {
+        self.start_block(launch, block);
         let mut idle = 0;
         loop {
-            match self.round(job)? {
+            match self.round(launch)? {
                 Round::Done => return Ok(()),
                 Round::Moved => idle = 0,
                 Round::Polling if idle < PATIENCE => idle += 1,
-                Round::Polling | Round::Stuck => return Err(self.deadlock(job, "the block can never go on")),
+                Round::Polling | Round::Stuck => {
+                    return Err(self.deadlock(launch, "the block can never go on"));
+                }
             }
         }
     }
 
     /// Readies registers and shared memory for a block.
-    pub(crate) fn start_block(&mut self, job: &Job, block: u64) {
-        let at = job.block_at(block);
-        let threads = job.threads();
-        let code = job.code;
-        self.shared.start(job.shared_bytes, code.granule, self.warps.len() as u32);
+    pub(crate) fn start_block(&mut self, launch: &LaunchContext, block: u64) {
+        let at = launch.block_at(block);
+        let threads = launch.threads();
+        let code = launch.code;
+        self.shared.start(launch.shared_bytes, code.shared_granule, self.warps.len() as u32);
         for warp in &mut self.warps {
             for (k, init) in code.init32.iter().enumerate() {
                 if let Init::Ctaid(axis) = init {
@@ -106,8 +109,8 @@ impl Worker {
         }
     }
 
-    /// Lets every warp that can go on do so, until it waits or ends.
-    pub(crate) fn round(&mut self, job: &Job) -> Result<Round, Box<Fault>> {
+    /// Runs every warp that is ready until it waits or ends.
+    pub(crate) fn round(&mut self, launch: &LaunchContext) -> Result<Round, Box<Fault>> {
         let mut moved = false;
         let progress = self.shared.progress;
         for k in 0..self.order.len() {
@@ -118,7 +121,7 @@ impl Worker {
             }
             while self.warps[w].state == State::Ready {
                 let warp = &mut self.warps[w];
-                run_warp(job, warp, &mut self.shared, &mut self.tally).map_err(|mut f| {
+                run_warp(launch, warp, &mut self.shared, &mut self.tally).map_err(|mut f| {
                     f.warp = w as u32;
                     f
                 })?;
@@ -128,15 +131,15 @@ impl Worker {
         if self.warps.iter().all(|w| w.state == State::Done) {
             return Ok(Round::Done);
         }
-        if self.release(job)? || moved || self.shared.progress != progress {
+        if self.release(launch)? || moved || self.shared.progress != progress {
             return Ok(Round::Moved);
         }
         let polling = self.warps.iter().any(|w| w.state == State::Polling);
         Ok(if polling { Round::Polling } else { Round::Stuck })
     }
 
-    /// Lets warps go on whose barrier is complete; false where there is none.
-    fn release(&mut self, job: &Job) -> Result<bool, Box<Fault>> {
+    /// Releases the warps whose barrier is complete; false where there is none.
+    fn release(&mut self, launch: &LaunchContext) -> Result<bool, Box<Fault>> {
         let mut any = false;
         for id in 0..16 {
             let mut members = 0u32;
@@ -151,31 +154,31 @@ impl Worker {
                     let of = |n: u32| if n == 0 { self.warps.len() as u32 * 32 } else { n };
                     if wanted.is_some_and(|n| of(n) != of(count)) {
                         let what = "warps wait at one barrier for different numbers of threads";
-                        return Err(self.deadlock(job, what));
+                        return Err(self.deadlock(launch, what));
                     }
                     wanted = Some(count);
                 }
             }
             let Some(wanted) = wanted else { continue };
-            let arrived = self.shared.arrived(id);
+            let arrived = self.shared.shadow.arrived(id);
             let live: u32 = self.warps.iter().map(|w| w.live.count_ones()).sum();
             let complete = if wanted == 0 { threads == live } else { threads + arrived >= wanted };
             if !complete {
                 continue;
             }
             if wanted != 0 && threads + arrived > wanted {
-                // Which of them meet would be luck.
-                return Err(self.deadlock(job, "more threads come to a barrier than it is for"));
+                // Which of them pass it together would be luck.
+                return Err(self.deadlock(launch, "more threads come to a barrier than it is for"));
             }
             any = true;
             let exited = self.warps.iter().filter(|w| w.live == 0).fold(0, |m, w| m | 1 << w.index);
-            self.shared.meet(id, members, exited);
-            // What a reducing barrier tells everyone.
+            self.shared.shadow.barrier(id, members, exited);
+            // The result of a reducing barrier.
             let yes: u32 = each(members).map(|w| self.warps[w as usize].vote.count_ones()).sum();
             for w in each(members) {
                 let warp = &mut self.warps[w as usize];
                 warp.state = State::Ready;
-                finish_barrier(job.code, warp, yes, threads);
+                finish_barrier(launch.code, warp, yes, threads);
             }
         }
         Ok(any)
@@ -183,15 +186,15 @@ impl Worker {
 
     /// A fault that shows where all warps wait.
     #[cold]
-    pub(crate) fn deadlock(&self, job: &Job, what: &str) -> Box<Fault> {
+    pub(crate) fn deadlock(&self, launch: &LaunchContext, what: &str) -> Box<Fault> {
         let mut lines = Vec::new();
         let mut first = None;
         for w in &self.warps {
             if w.state == State::Polling {
                 first = first.or(Some(w));
-                let on_barrier = job.code.insts[w.wait_pc as usize].op == Op::MBar;
+                let on_barrier = launch.code.insts[w.wait_pc as usize].op == Op::MBar;
                 let polls = if on_barrier { "polls an mbarrier" } else { "sleeps and asks again" };
-                lines.push(format!("warp {} {polls} ({})", w.index, job.place(w.wait_pc)));
+                lines.push(format!("warp {} {polls} ({})", w.index, launch.place(w.wait_pc)));
             }
             if let State::Waiting { id, count } = w.state {
                 first = first.or(Some(w));
@@ -199,7 +202,7 @@ impl Worker {
                 lines.push(format!(
                     "warp {} waits at barrier {id}{count} ({})",
                     w.index,
-                    job.place(w.wait_pc)
+                    launch.place(w.wait_pc)
                 ));
             }
         }
@@ -209,7 +212,7 @@ impl Worker {
         if lines.len() > shown {
             text.push_str(&format!("; and {} more", lines.len() - shown));
         }
-        let mut f = Fault::warp(format!("{what}: {text}"));
+        let mut f = Fault::warp(ErrorKind::Barrier, format!("{what}: {text}"));
         if let Some(w) = first {
             f.warp = w.index;
             f.pc = w.wait_pc;
@@ -242,18 +245,18 @@ fn finish_barrier(code: &Code, warp: &mut Warp, yes: u32, threads: u32) {
 }
 
 /// Fills the registers that hold constants, indices and arguments.
-fn fill(job: &Job, code: &Code, warp: &mut Warp) {
+fn fill(launch: &LaunchContext, code: &Code, warp: &mut Warp) {
     let value = |init: Init, lane: u32| -> u64 {
-        let thread = job.thread(warp.index, lane);
+        let thread = launch.thread(warp.index, lane);
         match init {
             Init::Imm(v) => v,
             Init::Tid(a) => u64::from(thread[a as usize]),
             Init::Ctaid(_) => 0,
-            Init::Ntid(a) => u64::from(job.block[a as usize]),
-            Init::Nctaid(a) => u64::from(job.grid[a as usize]),
+            Init::Ntid(a) => u64::from(launch.block[a as usize]),
+            Init::Nctaid(a) => u64::from(launch.grid[a as usize]),
             Init::Lane => u64::from(lane),
             Init::Warp => u64::from(warp.index),
-            Init::Warps => u64::from(job.threads().div_ceil(32)),
+            Init::Warps => u64::from(launch.threads().div_ceil(32)),
             Init::LaneMask(m) => {
                 let bit = 1u32 << lane;
                 u64::from(match m {
@@ -264,9 +267,9 @@ fn fill(job: &Job, code: &Code, warp: &mut Warp) {
                     LaneMask::Ge => !(bit - 1),
                 })
             }
-            Init::Param(n, at) => job.args.get(n as usize).map_or(0, |v| v >> (8 * u32::from(at))),
-            Init::DynamicShared => u64::from(job.dynamic_shared),
-            Init::TotalShared => u64::from(job.shared_bytes),
+            Init::Param(n, at) => launch.args.get(n as usize).map_or(0, |v| v >> (8 * u32::from(at))),
+            Init::DynamicShared => u64::from(launch.dynamic_shared),
+            Init::TotalShared => u64::from(launch.shared_bytes),
         }
     };
     let differs = |init: &Init| matches!(init, Init::Tid(_) | Init::Lane | Init::LaneMask(_));

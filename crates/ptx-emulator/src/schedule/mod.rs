@@ -1,4 +1,4 @@
-//! Lets the warps of a block, and the blocks of a launch, go on.
+//! Schedules the warps of a block, and the blocks of a launch.
 
 mod block;
 pub(crate) mod cooperative;

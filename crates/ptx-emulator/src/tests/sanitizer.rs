@@ -1,7 +1,8 @@
-//! Kernels that are broken on purpose, each of which must be told off, and beside each a correct twin that
-//! must run in silence. All run with the warps in both orders.
+//! Kernels that are broken on purpose, each of which must be found, and beside each a correct twin that
+//! must run without an error. All run with the warps in both orders.
 
-use super::{Case, WarpOrder};
+use super::case::Case;
+use crate::WarpOrder;
 
 /// Instructions with shared memory `s`: `%rd6` is its address, `%rd7` that of the thread's word. The lines
 /// of the kernel are those of `.loc`, here `@n ` in front of an instruction; others follow the last one.
@@ -59,7 +60,7 @@ fn between_blocks(body: &str) -> Case {
 
 #[test]
 fn past_the_end_of_a_buffer_into_the_next_one() {
-    // The input has 64 words, so the output lies right behind it, and is written before it is read.
+    // The input has 64 words, so the output lies right after it, and is written before it is read.
     let body = |at: &str| format!("st.global.u32 [%rd4], %r2;\n.loc 1 21 1\nld.global.u32 %r9, [{at}];");
     caught(
         Case::new(&body("%rd5+132")).inp(0..64),
@@ -241,7 +242,7 @@ fn neighbours(sync: &str, again: &str) -> Case {
 }
 
 #[test]
-fn lanes_of_a_warp_must_meet_before_they_read() {
+fn lanes_of_a_warp_need_a_syncwarp_before_they_read() {
     caught(
         neighbours("", ""),
         &[
@@ -260,7 +261,7 @@ fn lanes_of_a_warp_must_meet_before_they_read() {
 }
 
 #[test]
-fn lanes_of_a_warp_must_meet_before_they_write_again() {
+fn lanes_of_a_warp_need_a_syncwarp_before_they_write_again() {
     caught(
         neighbours("bar.warp.sync -1;", "#52 st.shared.u32 [%rd7], %r9;"),
         &["at test.cu:52", "race: writes 4 bytes", "lane 31 of the same warp read", "at test.cu:51"],
@@ -391,12 +392,12 @@ fn atomics_against_plain_accesses_of_another_warp() {
     for (a, b) in [(add, load), (load, add), (add, store), (store, add), (store, load), (store, store)] {
         caught(case(a, b), &["shared-memory race", "byte 0 of `s`"]);
     }
-    // An atomic of its own does not make a plain write ordered.
+    // An atomic of the same thread does not make a plain write ordered.
     caught(case(&format!("{store}\n@%p2 {add}"), add), &["shared-memory race"]);
 }
 
 #[test]
-fn named_variables_and_dynamic_memory_are_told() {
+fn named_variables_and_dynamic_memory_are_named() {
     let mut case = kernel(
         ".extern .shared .align 16 .b8 s[];\n.shared .align 16 .b8 _ZZ1kE4tile[16];",
         "mov.u64 %rd8, _ZZ1kE4tile;\n@!%p1 bra $L;\n$L:\nld.shared.u32 %r9, [%rd8+4];",
@@ -638,7 +639,7 @@ fn waits_for_the_wrong_group() {
     let mut open = copies("cp.async.wait_group 0;", 1);
     open.ptx = open.ptx.replace("cp.async.commit_group;\ncp.async.wait_group", "cp.async.wait_group");
     caught(open, &["asynchronous copy is on its way", "test.cu:102"]);
-    // Copies that nobody looks at need no wait.
+    // Copies that nothing reads need no wait.
     let mut unread = copies("", 0);
     unread.ptx = unread.ptx.replace("ld.shared.u32 %r9, [%rd10+0]", "mov.u32 %r9, 0");
     silent(unread);

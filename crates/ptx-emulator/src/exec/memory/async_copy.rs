@@ -1,12 +1,14 @@
 //! `cp.async`: reads global memory now, and lands in shared memory when it is waited for.
 
+use super::race::record;
 use super::shared::shared_at;
-use crate::check::Access;
+use crate::ErrorKind;
+use crate::check::{Access, LaneAccess};
+use crate::counters::tally::Traffic;
+use crate::exec::issue::Issue;
 use crate::fault::{Fault, Step};
 use crate::isa::{CopyOp, Order, Slot};
-use crate::lanes::{WideRow, each, pred};
-use crate::launch::Job;
-use crate::memory::Shared;
+use crate::lanes::{Reg64, each, pred};
 use crate::warp::Lanes;
 
 fn lane_value(warp: &Lanes, slot: Slot, l: u32) -> u64 {
@@ -19,7 +21,7 @@ fn lane_value(warp: &Lanes, slot: Slot, l: u32) -> u64 {
 }
 
 /// Where the lanes of a copy read and write.
-pub(crate) fn places(warp: &Lanes, op: &CopyOp) -> (WideRow, WideRow) {
+fn places(warp: &Lanes, op: &CopyOp) -> (Reg64, Reg64) {
     let at = |slot: Slot, offset: i64| {
         std::array::from_fn(|l| lane_value(warp, slot, l as u32).wrapping_add(offset as u64))
     };
@@ -27,7 +29,7 @@ pub(crate) fn places(warp: &Lanes, op: &CopyOp) -> (WideRow, WideRow) {
 }
 
 /// How many bytes each lane reads; the rest of its place becomes zero.
-pub(crate) fn lengths(warp: &Lanes, op: &CopyOp) -> [u32; 32] {
+fn lengths(warp: &Lanes, op: &CopyOp) -> [u32; 32] {
     std::array::from_fn(|l| match op.length {
         Slot::None => op.bytes,
         Slot::P(_) if lane_value(warp, op.length, l as u32) == 1 => 0,
@@ -36,70 +38,65 @@ pub(crate) fn lengths(warp: &Lanes, op: &CopyOp) -> [u32; 32] {
     })
 }
 
-/// `cp.async` by the lanes of `m`.
-pub(crate) fn copy(
-    job: &Job,
-    warp: &mut Lanes,
-    shared: &mut Shared,
-    op: &CopyOp,
-    m: u32,
-    pc: u32,
-) -> Result<(), Box<Fault>> {
-    let (to, from) = places(warp, op);
-    let lengths = lengths(warp, op);
+/// `cp.async`.
+pub(crate) fn copy<const COUNT: bool>(i: &mut Issue, op: &CopyOp) -> Step {
+    let (m, warp, pc) = (i.m, i.warp.index, i.pc);
+    let (to, from) = places(&i.warp, op);
+    let lengths = lengths(&i.warp, op);
+    if COUNT {
+        i.tally.shared(pc, &to, m, op.bytes);
+        for n in 1..=op.bytes {
+            let lanes = each(m).filter(|l| lengths[*l as usize] == n).fold(0, |m, l| m | 1 << l);
+            if lanes != 0 {
+                i.tally.global(pc, &from, lanes, n, Traffic::Read);
+            }
+        }
+    }
     let (mut at, mut data) = ([0; 32], [[0; 16]; 32]);
     for l in each(m) {
-        let i = l as usize;
-        let n = lengths[i];
+        let k = l as usize;
+        let n = lengths[k];
         if n > op.bytes {
-            return Err(Fault::lane(l, format!("copies {n} bytes where at most {} fit", op.bytes)));
+            let what = format!("copies {n} bytes where at most {} fit", op.bytes);
+            return Err(Fault::lane(ErrorKind::Invalid, l, what));
         }
         if n > 0 {
-            read_bytes(job, warp.block, from[i], l, op.bytes, n, pc, &mut data[i])?;
+            data[k] = read_bytes(i, &from, l, op.bytes, n)?;
         }
-        at[i] = shared_at(shared, to[i], l, op.bytes, "copies")?;
-        shared.begin_copy(warp.index, pc, l, at[i], op.bytes)?;
+        at[k] = shared_at(i.shared, to[k], l, op.bytes, "copies")?;
+        i.shared.shadow.begin_copy(&LaneAccess { warp, pc, lane: l, at: at[k], bytes: op.bytes })?;
     }
-    warp.copies.start(at, data, op.bytes, m);
+    i.warp.copies.start(at, data, op.bytes, m);
     Ok(())
 }
 
-/// Reads `n` bytes of global memory for an asynchronous copy of `bytes`.
-pub(crate) fn read_bytes(
-    job: &Job,
-    block: u64,
-    address: u64,
-    lane: u32,
-    bytes: u32,
-    n: u32,
-    pc: u32,
-    out: &mut [u8; 16],
-) -> Step {
-    let bad = || Err(job.bad_access(lane, address, n, "reads"));
-    let Some(region) = job.region(address) else { return bad() };
+/// Reads `n` bytes of global memory for a lane's asynchronous copy of `bytes`; the rest is zero.
+fn read_bytes(i: &Issue, from: &Reg64, lane: u32, bytes: u32, n: u32) -> Step<[u8; 16]> {
+    let (launch, address) = (i.launch, from[lane as usize]);
+    let bad = || Err(launch.bad_access(lane, address, n, "reads"));
+    let Some(region) = launch.region(address) else { return bad() };
     let at = address.wrapping_sub(region.base);
     if at >= region.len || u64::from(n) > region.len - at {
         return bad();
     }
     if !address.is_multiple_of(u64::from(bytes)) {
-        return Err(job.bad_access(lane, address, bytes, "reads"));
+        return Err(launch.bad_access(lane, address, bytes, "reads"));
     }
     let start = region.start + at;
     if !region.all_written && !region.memory.is_written(start, n) {
         return bad();
     }
-    if let Some(races) = job.races {
-        let mut addr = [0; 32];
-        addr[lane as usize] = address;
-        job.race(races, block, pc, &addr, 1 << lane, n, Access::Read, Order::default())?;
+    if launch.races.is_some() {
+        record(i, from, 1 << lane, n, Access::Read, Order::default())?;
     }
+    let mut out = [0; 16];
     if n == 16 {
         out[..8].copy_from_slice(&region.memory.load64(start).to_le_bytes());
         out[8..].copy_from_slice(&region.memory.load64(start + 8).to_le_bytes());
     } else {
-        for i in 0..n {
-            out[i as usize] = region.memory.load8(start + u64::from(i));
+        for k in 0..n {
+            out[k as usize] = region.memory.load8(start + u64::from(k));
         }
     }
-    Ok(())
+    Ok(out)
 }

@@ -1,15 +1,17 @@
 //! Atomics.
 
 use super::global::{alone, culprit};
-use super::lanes::{addresses, count, split};
+use super::lanes::{addresses, count, split_by_space};
+use super::race::record;
 use super::shared::{from_bytes, shared_at};
-use crate::check::Access;
-use crate::counters::tally::Tally;
+use crate::ErrorKind;
+use crate::check::{Access, LaneAccess};
+use crate::counters::tally::Traffic;
+use crate::exec::issue::Issue;
 use crate::fault::{Fault, Step};
 use crate::isa::{AtomKind, AtomOp, Slot, Space};
 use crate::lanes::each;
-use crate::launch::Job;
-use crate::memory::Shared;
+use crate::memory::Region;
 use crate::warp::Lanes;
 
 /// The new value of an atomic.
@@ -56,79 +58,66 @@ fn combine(kind: AtomKind, size: u32, old: u64, b: u64, c: u64) -> u64 {
     }
 }
 
-/// An atomic by the lanes of `m`, one after the other.
+/// Replaces a value in global memory; returns the old one.
+fn update(region: &Region, at: u64, size: u32, new: impl Fn(u64) -> u64) -> u64 {
+    if size == 4 {
+        u64::from(region.memory.update32(at, |old| new(u64::from(old)) as u32))
+    } else {
+        region.memory.update64(at, new)
+    }
+}
+
+/// An atomic, one lane after the other.
 #[inline(never)]
-pub(crate) fn atomic<const COUNT: bool>(
-    job: &Job,
-    warp: &mut Lanes,
-    shared: &mut Shared,
-    tally: &mut Tally,
-    op: &AtomOp,
-    m: u32,
-    pc: u32,
-) -> Step {
-    let mut addr = addresses(warp, &op.mem);
+pub(crate) fn atomic<const COUNT: bool>(i: &mut Issue, op: &AtomOp) -> Step {
+    let mut addr = addresses(&i.warp, &op.mem);
     let size = op.mem.size;
     if COUNT {
-        count(tally, &op.mem, &addr, m, pc, false);
-        count(tally, &op.mem, &addr, m, pc, true);
+        count(i, &op.mem, &addr, Traffic::Update);
     }
-    let masks = if op.mem.space == Space::Generic {
-        split(&mut addr, m)
-    } else {
-        [(op.mem.space, m), (Space::Shared, 0), (Space::Local, 0)]
-    };
     let value = |warp: &Lanes, s: Slot, l: u32| match s {
         Slot::R32(n) => u64::from(warp.r32[n as usize][l as usize]),
         Slot::R64(n) => warp.r64[n as usize][l as usize],
         _ => 0,
     };
-    for (space, m) in masks {
-        if let Some(races) = job.races
-            && space == Space::Global
-            && m != 0
-        {
-            job.race(races, warp.block, pc, &addr, m, size, Access::Atomic, op.mem.order)?;
+    for (space, m) in split_by_space(&op.mem, &mut addr, i.m) {
+        if i.launch.races.is_some() && space == Space::Global && m != 0 {
+            record(i, &addr, m, size, Access::Atomic, op.mem.order)?;
         }
         for l in each(m) {
             let a = addr[l as usize];
-            let (b, c) = (value(warp, op.b, l), value(warp, op.c, l));
+            let (b, c) = (value(&i.warp, op.b, l), value(&i.warp, op.c, l));
+            let new = |old| combine(op.kind, size, old, b, c);
             let old = match space {
                 Space::Shared => {
-                    let at = shared_at(shared, a, l, size, "updates")?;
-                    shared.read_atomic(l, at, size)?;
-                    shared.write(warp.index, pc, l, at, size, true)?;
+                    let at = shared_at(i.shared, a, l, size, "updates")?;
+                    let access = LaneAccess { warp: i.warp.index, pc: i.pc, lane: l, at, bytes: size };
+                    i.shared.shadow.has_value(&access)?;
+                    i.shared.shadow.write(&access, true)?;
                     let place = at as usize..(at + size) as usize;
-                    let old = from_bytes(&shared.bytes[place.clone()]);
-                    let new = combine(op.kind, size, old, b, c).to_le_bytes();
-                    shared.bytes[place].copy_from_slice(&new[..size as usize]);
+                    let old = from_bytes(&i.shared.bytes[place.clone()]);
+                    i.shared.bytes[place].copy_from_slice(&new(old).to_le_bytes()[..size as usize]);
                     old
                 }
-                Space::Local => return Err(Fault::lane(l, "an atomic on local memory")),
+                Space::Local => {
+                    return Err(Fault::lane(ErrorKind::Invalid, l, "an atomic on local memory"));
+                }
                 _ => {
-                    let region = match alone(job, &addr, l, size) {
+                    let region = match alone(i.launch, &addr, l, size) {
                         Some(r) if !r.read_only => r,
-                        Some(_) => return Err(job.bad_access(l, a, size, "writes")),
-                        None => return Err(culprit(job, &addr, 1 << l, size, "updates")),
+                        Some(_) => return Err(i.launch.bad_access(l, a, size, "writes")),
+                        None => return Err(culprit(i.launch, &addr, 1 << l, size, "updates")),
                     };
                     let at = a - region.base + region.start;
                     if !region.all_written && !region.memory.is_written(at, size) {
-                        return Err(job.bad_access(l, a, size, "updates"));
+                        return Err(i.launch.bad_access(l, a, size, "updates"));
                     }
-                    if size == 4 {
-                        u64::from(
-                            region
-                                .memory
-                                .update32(at, |old| combine(op.kind, 4, u64::from(old), b, c) as u32),
-                        )
-                    } else {
-                        region.memory.update64(at, |old| combine(op.kind, 8, old, b, c))
-                    }
+                    update(region, at, size, new)
                 }
             };
             match op.dst {
-                Slot::R32(n) => warp.r32[n as usize][l as usize] = old as u32,
-                Slot::R64(n) => warp.r64[n as usize][l as usize] = old,
+                Slot::R32(n) => i.warp.r32[n as usize][l as usize] = old as u32,
+                Slot::R64(n) => i.warp.r64[n as usize][l as usize] = old,
                 _ => {}
             }
         }

@@ -2,19 +2,22 @@
 // Lanes are numbers here: loops over them index several rows at once.
 #![allow(clippy::needless_range_loop)]
 
-use super::lanes::{Shape, conflict, extend, get, inside, put, shape};
+use super::lanes::{Shape, conflict, extend, get, inside, put, put_words, shape};
+use super::race::record;
+use crate::ErrorKind;
 use crate::check::Access;
+use crate::exec::issue::Issue;
 use crate::fault::{Fault, Step};
 use crate::isa::MemOp;
-use crate::lanes::{Blend as _, WideRow, each, on};
-use crate::launch::Job;
+use crate::lanes::{Blend as _, Reg64, each, on};
+use crate::launch::LaunchContext;
 use crate::memory::Region;
 use crate::warp::Lanes;
 
 /// The region that all active lanes lie in, where there is one, aligned and in bounds.
 #[inline(always)]
-fn common<'j, 'a>(job: &'j Job<'a>, addr: &WideRow, m: u32, bytes: u32) -> Option<&'j Region<'a>> {
-    let region = job.region(addr[m.trailing_zeros() as usize])?;
+fn common<'j, 'a>(launch: &'j LaunchContext<'a>, addr: &Reg64, m: u32, bytes: u32) -> Option<&'j Region<'a>> {
+    let region = launch.region(addr[m.trailing_zeros() as usize])?;
     let ok = inside(|l| addr[l].wrapping_sub(region.base), bytes, region.len) & m == m;
     (ok && region.base.is_multiple_of(u64::from(bytes))).then_some(region)
 }
@@ -22,32 +25,32 @@ fn common<'j, 'a>(job: &'j Job<'a>, addr: &WideRow, m: u32, bytes: u32) -> Optio
 /// The region one lane lies in, aligned and in bounds.
 #[inline]
 pub(crate) fn alone<'j, 'a>(
-    job: &'j Job<'a>,
-    addr: &WideRow,
+    launch: &'j LaunchContext<'a>,
+    addr: &Reg64,
     lane: u32,
     bytes: u32,
 ) -> Option<&'j Region<'a>> {
-    let a = addr[lane as usize];
-    let region = job.region(a)?;
-    let at = a.wrapping_sub(region.base);
-    (at < region.len && u64::from(bytes) <= region.len - at && a.is_multiple_of(u64::from(bytes)))
-        .then_some(region)
+    let region = launch.region(addr[lane as usize])?;
+    fits(region, addr[lane as usize], bytes).then_some(region)
+}
+
+/// Whether an access lies in a region, aligned.
+#[inline(always)]
+fn fits(region: &Region, address: u64, bytes: u32) -> bool {
+    let at = address.wrapping_sub(region.base);
+    at < region.len && u64::from(bytes) <= region.len - at && address.is_multiple_of(u64::from(bytes))
 }
 
 /// The first lane, in order, whose access is wrong.
 #[cold]
-pub(crate) fn culprit(job: &Job, addr: &WideRow, m: u32, bytes: u32, what: &str) -> Box<Fault> {
+pub(crate) fn culprit(launch: &LaunchContext, addr: &Reg64, m: u32, bytes: u32, what: &str) -> Box<Fault> {
     for l in each(m) {
         let a = addr[l as usize];
-        let fine = job.region(a).is_some_and(|r| {
-            let at = a.wrapping_sub(r.base);
-            at < r.len && u64::from(bytes) <= r.len - at && a.is_multiple_of(u64::from(bytes))
-        });
-        if !fine {
-            return job.bad_access(l, a, bytes, what);
+        if !launch.region(a).is_some_and(|r| fits(r, a, bytes)) {
+            return launch.bad_access(l, a, bytes, what);
         }
     }
-    Fault::warp("lanes of one access point to different arguments")
+    Fault::warp(ErrorKind::Invalid, "lanes of one access point to different arguments")
 }
 
 #[inline(always)]
@@ -61,17 +64,18 @@ fn element(region: &Region, at: u64, size: u32) -> u64 {
 }
 
 #[inline(always)]
-pub(crate) fn load_global(job: &Job, warp: &mut Lanes, op: &MemOp, addr: &WideRow, m: u32, pc: u32) -> Step {
+pub(crate) fn load_global(i: &mut Issue, op: &MemOp, addr: &Reg64) -> Step {
     let bytes = op.size * op.count;
-    if let Some(races) = job.races {
-        job.race(races, warp.block, pc, addr, m, bytes, Access::Read, op.order)?;
+    if i.launch.races.is_some() {
+        record(i, addr, i.m, bytes, Access::Read, op.order)?;
     }
-    let Some(region) = common(job, addr, m, bytes) else {
-        return load_global_apart(job, warp, op, addr, m);
+    let (launch, warp, m) = (i.launch, &mut i.warp, i.m);
+    let Some(region) = common(launch, addr, m, bytes) else {
+        return load_global_apart(launch, warp, op, addr, m);
     };
     let memory = region.memory;
     let shift = region.start.wrapping_sub(region.base);
-    let unwritten = |lane: u32| Err(job.bad_access(lane, addr[lane as usize], bytes, "reads"));
+    let unwritten = |lane: u32| Err(launch.bad_access(lane, addr[lane as usize], bytes, "reads"));
     match shape(addr, m, u64::from(bytes)) {
         Shape::Row if op.size >= 4 => {
             let at = addr[0].wrapping_add(shift);
@@ -144,43 +148,38 @@ pub(crate) fn load_global(job: &Job, warp: &mut Lanes, op: &MemOp, addr: &WideRo
             2 => memory.gather::<2>(&at, &mut out),
             _ => memory.gather::<4>(&at, &mut out),
         }
-        for k in 0..op.count as usize {
-            let row = &mut warp.r32[op.regs[k] as usize];
-            if m == u32::MAX {
-                *row = out[k];
-            } else {
-                for l in 0..32 {
-                    row[l] = out[k][l].blend(row[l], on(m, l));
-                }
-            }
-        }
+        put_words(warp, op, &out, m);
         return Ok(());
     }
     for l in each(m) {
         let at = addr[l as usize].wrapping_add(shift);
-        for k in 0..op.count {
-            put(warp, op, k, l as usize, element(region, at + u64::from(k * op.size), op.size));
-        }
+        put_elements(warp, op, l, region, at);
     }
     Ok(())
 }
 
+/// Loads the elements of one lane.
+#[inline(always)]
+fn put_elements(warp: &mut Lanes, op: &MemOp, lane: u32, region: &Region, at: u64) {
+    for k in 0..op.count {
+        put(warp, op, k, lane as usize, element(region, at + u64::from(k * op.size), op.size));
+    }
+}
+
 /// A load whose lanes lie in different arguments, or are wrong.
 #[inline(never)]
-fn load_global_apart(job: &Job, warp: &mut Lanes, op: &MemOp, addr: &WideRow, m: u32) -> Step {
+fn load_global_apart(launch: &LaunchContext, warp: &mut Lanes, op: &MemOp, addr: &Reg64, m: u32) -> Step {
     let bytes = op.size * op.count;
     for l in each(m) {
         let a = addr[l as usize];
-        let Some(region) = alone(job, addr, l, bytes) else {
-            return Err(culprit(job, addr, 1 << l, bytes, "reads"));
+        let Some(region) = alone(launch, addr, l, bytes) else {
+            return Err(culprit(launch, addr, 1 << l, bytes, "reads"));
         };
         let at = a - region.base + region.start;
         if !region.all_written && !region.memory.is_written(at, bytes) {
-            return Err(job.bad_access(l, a, bytes, "reads"));
+            return Err(launch.bad_access(l, a, bytes, "reads"));
         }
-        for k in 0..op.count {
-            put(warp, op, k, l as usize, element(region, at + u64::from(k * op.size), op.size));
-        }
+        put_elements(warp, op, l, region, at);
     }
     Ok(())
 }
@@ -195,15 +194,24 @@ fn set_element(region: &Region, at: u64, size: u32, v: u64) {
     }
 }
 
+/// Stores the elements of one lane.
 #[inline(always)]
-pub(crate) fn store_global(job: &Job, warp: &Lanes, op: &MemOp, addr: &WideRow, m: u32, pc: u32) -> Step {
-    let bytes = op.size * op.count;
-    if let Some(races) = job.races {
-        job.race(races, warp.block, pc, addr, m, bytes, Access::Write, op.order)?;
+fn set_elements(warp: &Lanes, op: &MemOp, lane: u32, region: &Region, at: u64) {
+    for k in 0..op.count {
+        set_element(region, at + u64::from(k * op.size), op.size, get(warp, op, k, lane as usize));
     }
-    let region = match common(job, addr, m, bytes) {
+}
+
+#[inline(always)]
+pub(crate) fn store_global(i: &mut Issue, op: &MemOp, addr: &Reg64) -> Step {
+    let bytes = op.size * op.count;
+    if i.launch.races.is_some() {
+        record(i, addr, i.m, bytes, Access::Write, op.order)?;
+    }
+    let (launch, warp, m) = (i.launch, &i.warp, i.m);
+    let region = match common(launch, addr, m, bytes) {
         Some(r) if !r.read_only => r,
-        _ => return store_global_apart(job, warp, op, addr, m),
+        _ => return store_global_apart(launch, warp, op, addr, m),
     };
     let memory = region.memory;
     let shift = region.start.wrapping_sub(region.base);
@@ -232,9 +240,7 @@ pub(crate) fn store_global(job: &Job, warp: &Lanes, op: &MemOp, addr: &WideRow, 
     conflict(warp, op, addr, m)?;
     for l in each(m) {
         let at = addr[l as usize].wrapping_add(shift);
-        for k in 0..op.count {
-            set_element(region, at + u64::from(k * op.size), op.size, get(warp, op, k, l as usize));
-        }
+        set_elements(warp, op, l, region, at);
         if !region.all_written {
             memory.mark_written(at, bytes);
         }
@@ -243,20 +249,18 @@ pub(crate) fn store_global(job: &Job, warp: &Lanes, op: &MemOp, addr: &WideRow, 
 }
 
 #[inline(never)]
-fn store_global_apart(job: &Job, warp: &Lanes, op: &MemOp, addr: &WideRow, m: u32) -> Step {
+fn store_global_apart(launch: &LaunchContext, warp: &Lanes, op: &MemOp, addr: &Reg64, m: u32) -> Step {
     let bytes = op.size * op.count;
     conflict(warp, op, addr, m)?;
     for l in each(m) {
         let a = addr[l as usize];
-        let region = match alone(job, addr, l, bytes) {
+        let region = match alone(launch, addr, l, bytes) {
             Some(r) if !r.read_only => r,
-            Some(_) => return Err(job.bad_access(l, a, bytes, "writes")),
-            None => return Err(culprit(job, addr, 1 << l, bytes, "writes")),
+            Some(_) => return Err(launch.bad_access(l, a, bytes, "writes")),
+            None => return Err(culprit(launch, addr, 1 << l, bytes, "writes")),
         };
         let at = a - region.base + region.start;
-        for k in 0..op.count {
-            set_element(region, at + u64::from(k * op.size), op.size, get(warp, op, k, l as usize));
-        }
+        set_elements(warp, op, l, region, at);
         region.memory.mark_written(at, bytes);
     }
     Ok(())

@@ -1,14 +1,18 @@
 //! Where the lanes of an access lie, and their elements.
+// Lanes are numbers here: loops over them index several rows at once.
+#![allow(clippy::needless_range_loop)]
 
-use crate::counters::tally::Tally;
+use crate::ErrorKind;
+use crate::counters::tally::Traffic;
+use crate::exec::issue::Issue;
 use crate::fault::{Fault, Step};
 use crate::isa::{LOCAL_WINDOW, MemOp, REGION, SHARED_WINDOW, Slot, Space};
-use crate::lanes::{WideRow, each, mask_of};
+use crate::lanes::{Blend as _, Reg32, Reg64, each, mask_of, on};
 use crate::warp::Lanes;
 
 /// The addresses of a warp access.
 #[inline(always)]
-pub(crate) fn addresses(warp: &Lanes, op: &MemOp) -> WideRow {
+pub(crate) fn addresses(warp: &Lanes, op: &MemOp) -> Reg64 {
     let offset = op.offset as u64;
     match op.addr {
         Slot::R64(n) => {
@@ -25,7 +29,7 @@ pub(crate) fn addresses(warp: &Lanes, op: &MemOp) -> WideRow {
 
 /// Splits lanes with generic addresses by the space they point to, and strips the window.
 #[inline]
-pub(crate) fn split(addr: &mut WideRow, m: u32) -> [(Space, u32); 3] {
+pub(crate) fn split(addr: &mut Reg64, m: u32) -> [(Space, u32); 3] {
     let mut masks = [(Space::Global, 0), (Space::Shared, 0), (Space::Local, 0)];
     for l in each(m) {
         let a = &mut addr[l as usize];
@@ -45,20 +49,25 @@ pub(crate) fn split(addr: &mut WideRow, m: u32) -> [(Space, u32); 3] {
     masks
 }
 
+/// The lanes of an access by the space they point to.
+#[inline]
+pub(crate) fn split_by_space(op: &MemOp, addr: &mut Reg64, m: u32) -> [(Space, u32); 3] {
+    match op.space {
+        Space::Generic => split(addr, m),
+        space => [(space, m), (Space::Local, 0), (Space::Local, 0)],
+    }
+}
+
 /// Counts an access before it is checked.
 #[inline(never)]
-pub(crate) fn count(tally: &mut Tally, op: &MemOp, addr: &WideRow, m: u32, pc: u32, write: bool) {
+pub(crate) fn count(i: &mut Issue, op: &MemOp, addr: &Reg64, traffic: Traffic) {
     let bytes = op.size * op.count;
     let mut addr = *addr;
-    let masks = match op.space {
-        Space::Generic => split(&mut addr, m),
-        space => [(space, m), (Space::Local, 0), (Space::Local, 0)],
-    };
-    for (space, m) in masks {
+    for (space, m) in split_by_space(op, &mut addr, i.m) {
         match space {
             _ if m == 0 => {}
-            Space::Global => tally.global(pc, &addr, m, bytes, write),
-            Space::Shared => tally.shared(pc, &addr, m, bytes),
+            Space::Global => i.tally.global(i.pc, &addr, m, bytes, traffic),
+            Space::Shared => i.tally.shared(i.pc, &addr, m, bytes),
             _ => {}
         }
     }
@@ -75,7 +84,7 @@ pub(crate) enum Shape {
 }
 
 #[inline(always)]
-pub(crate) fn shape(addr: &WideRow, m: u32, stride: u64) -> Shape {
+pub(crate) fn shape(addr: &Reg64, m: u32, stride: u64) -> Shape {
     let first = addr[m.trailing_zeros() as usize];
     let last = addr[31 - m.leading_zeros() as usize];
     if last == first {
@@ -133,6 +142,21 @@ pub(crate) fn put(warp: &mut Lanes, op: &MemOp, k: u32, lane: usize, v: u64) {
     }
 }
 
+/// Puts loaded words, row `k` of which is element `k`, into the registers of the lanes of `m`.
+#[inline(always)]
+pub(crate) fn put_words(warp: &mut Lanes, op: &MemOp, words: &[Reg32; 4], m: u32) {
+    for k in 0..op.count as usize {
+        let row = &mut warp.r32[op.regs[k] as usize];
+        if m == u32::MAX {
+            *row = words[k];
+        } else {
+            for l in 0..32 {
+                row[l] = words[k][l].blend(row[l], on(m, l));
+            }
+        }
+    }
+}
+
 #[inline(always)]
 pub(crate) fn get(warp: &Lanes, op: &MemOp, k: u32, lane: usize) -> u64 {
     let reg = op.regs[k as usize] as usize;
@@ -140,9 +164,9 @@ pub(crate) fn get(warp: &Lanes, op: &MemOp, k: u32, lane: usize) -> u64 {
 }
 
 /// Two lanes that write different values to one place in one instruction.
-pub(crate) fn conflict(warp: &Lanes, op: &MemOp, addr: &WideRow, m: u32) -> Step {
+pub(crate) fn conflict(warp: &Lanes, op: &MemOp, addr: &Reg64, m: u32) -> Step {
     let bytes = u64::from(op.size * op.count);
-    // Ascending addresses cannot meet.
+    // Ascending addresses cannot overlap.
     let mut last: Option<u64> = None;
     if each(m).all(|l| {
         let a = addr[l as usize];
@@ -152,7 +176,7 @@ pub(crate) fn conflict(warp: &Lanes, op: &MemOp, addr: &WideRow, m: u32) -> Step
     }) {
         return Ok(());
     }
-    // A table of addresses met so far, four times as large as it can get full.
+    // A table of the addresses so far, four times as large as it can get full.
     let mut table = [u8::MAX; 128];
     let cut = if op.size == 8 { u64::MAX } else { (1 << (8 * op.size)) - 1 };
     for l in each(m) {
@@ -166,6 +190,7 @@ pub(crate) fn conflict(warp: &Lanes, op: &MemOp, addr: &WideRow, m: u32) -> Step
             table[i] = l as u8;
         } else if (0..op.count).any(|k| (get(warp, op, k, p) ^ get(warp, op, k, q)) & cut != 0) {
             return Err(Fault::lane(
+                ErrorKind::Race,
                 l,
                 format!("lanes {p} and {q} write different values to one place in one instruction"),
             ));

@@ -1,9 +1,10 @@
 //! Local memory.
 
 use super::lanes::{get, put};
+use crate::ErrorKind;
 use crate::fault::{Fault, Step};
 use crate::isa::MemOp;
-use crate::lanes::{WideRow, each};
+use crate::lanes::{Reg64, each};
 use crate::warp::Lanes;
 
 /// The offset of a lane in its local memory, checked.
@@ -13,7 +14,9 @@ fn local_at(warp: &Lanes, addr: u64, lane: u32, bytes: u32, what: &str) -> Step<
     if addr < len && u64::from(bytes) <= len - addr && addr & u64::from(bytes - 1) == 0 {
         return Ok(addr as u32);
     }
+    let inside = addr < len && u64::from(bytes) <= len - addr;
     Err(Fault::lane(
+        if inside { ErrorKind::Misaligned } else { ErrorKind::OutOfBounds },
         lane,
         format!(
             "{what} {bytes} bytes out of bounds or misaligned, at byte {} of local memory, of which a thread has {len} bytes",
@@ -23,7 +26,7 @@ fn local_at(warp: &Lanes, addr: u64, lane: u32, bytes: u32, what: &str) -> Step<
 }
 
 #[inline(never)]
-pub(crate) fn load_local(warp: &mut Lanes, op: &MemOp, addr: &WideRow, m: u32) -> Step {
+pub(crate) fn load_local(warp: &mut Lanes, op: &MemOp, addr: &Reg64, m: u32) -> Step {
     let bytes = op.size * op.count;
     for l in each(m) {
         let at = local_at(warp, addr[l as usize], l, bytes, "reads")?;
@@ -36,6 +39,7 @@ pub(crate) fn load_local(warp: &mut Lanes, op: &MemOp, addr: &WideRow, m: u32) -
                 let w = word(from + 4 * part);
                 if u32::from(warp.local.written[w]) & mask != mask {
                     return Err(Fault::lane(
+                        ErrorKind::Uninitialized,
                         l,
                         format!(
                             "reads {} bytes of local memory that nothing has written, at byte {from}",
@@ -56,7 +60,7 @@ pub(crate) fn load_local(warp: &mut Lanes, op: &MemOp, addr: &WideRow, m: u32) -
 }
 
 #[inline(never)]
-pub(crate) fn store_local(warp: &mut Lanes, op: &MemOp, addr: &WideRow, m: u32) -> Step {
+pub(crate) fn store_local(warp: &mut Lanes, op: &MemOp, addr: &Reg64, m: u32) -> Step {
     let bytes = op.size * op.count;
     for l in each(m) {
         let at = local_at(warp, addr[l as usize], l, bytes, "writes")?;

@@ -8,7 +8,7 @@ mod local;
 mod race;
 mod shared;
 
-pub(crate) use async_copy::{copy, lengths, places};
+pub(crate) use async_copy::copy;
 pub(crate) use atomic::atomic;
 use global::{load_global, store_global};
 use lanes::{addresses, count, split};
@@ -16,98 +16,45 @@ use local::{load_local, store_local};
 pub(crate) use shared::{load_matrix, mbarrier};
 use shared::{load_shared, store_shared};
 
-use crate::counters::tally::Tally;
+use super::issue::Issue;
+use crate::counters::tally::Traffic;
 use crate::fault::Step;
 use crate::isa::{MemOp, Space};
-use crate::lanes::WideRow;
-use crate::launch::Job;
-use crate::memory::Shared;
-use crate::warp::Lanes;
+use crate::lanes::Reg64;
 
-/// A load by the lanes of `m`.
+/// A load, or with `WRITE` a store.
 #[inline(always)]
-pub(crate) fn load<const COUNT: bool>(
-    job: &Job,
-    warp: &mut Lanes,
-    shared: &mut Shared,
-    tally: &mut Tally,
-    op: &MemOp,
-    m: u32,
-    pc: u32,
-) -> Step {
-    let addr = addresses(warp, op);
+pub(crate) fn access<const COUNT: bool, const WRITE: bool>(i: &mut Issue, op: &MemOp) -> Step {
+    let addr = addresses(&i.warp, op);
     if COUNT {
-        count(tally, op, &addr, m, pc, false);
+        count(i, op, &addr, if WRITE { Traffic::Write } else { Traffic::Read });
     }
     match op.space {
-        Space::Global => load_global(job, warp, op, &addr, m, pc),
-        Space::Shared => load_shared(warp, shared, op, &addr, m, pc),
-        Space::Local => load_local(warp, op, &addr, m),
-        Space::Generic => load_generic(job, warp, shared, op, addr, m, pc),
+        Space::Generic => generic::<WRITE>(i, op, addr),
+        space => access_in::<WRITE>(i, op, space, &addr),
     }
 }
 
-/// A store by the lanes of `m`.
-#[inline(always)]
-pub(crate) fn store<const COUNT: bool>(
-    job: &Job,
-    warp: &mut Lanes,
-    shared: &mut Shared,
-    tally: &mut Tally,
-    op: &MemOp,
-    m: u32,
-    pc: u32,
-) -> Step {
-    let addr = addresses(warp, op);
-    if COUNT {
-        count(tally, op, &addr, m, pc, true);
-    }
-    match op.space {
-        Space::Global => store_global(job, warp, op, &addr, m, pc),
-        Space::Shared => store_shared(warp, shared, op, &addr, m, pc),
-        Space::Local => store_local(warp, op, &addr, m),
-        Space::Generic => store_generic(job, warp, shared, op, addr, m, pc),
-    }
-}
-
+/// An access with generic addresses: the lanes of each space in turn.
 #[inline(never)]
-fn load_generic(
-    job: &Job,
-    warp: &mut Lanes,
-    shared: &mut Shared,
-    op: &MemOp,
-    mut addr: WideRow,
-    m: u32,
-    pc: u32,
-) -> Step {
-    for (space, m) in split(&mut addr, m) {
-        match space {
-            _ if m == 0 => {}
-            Space::Shared => load_shared(warp, shared, op, &addr, m, pc)?,
-            Space::Local => load_local(warp, op, &addr, m)?,
-            _ => load_global(job, warp, op, &addr, m, pc)?,
+fn generic<const WRITE: bool>(i: &mut Issue, op: &MemOp, mut addr: Reg64) -> Step {
+    for (space, m) in split(&mut addr, i.m) {
+        if m != 0 {
+            i.m = m;
+            access_in::<WRITE>(i, op, space, &addr)?;
         }
     }
     Ok(())
 }
 
-#[inline(never)]
-fn store_generic(
-    job: &Job,
-    warp: &mut Lanes,
-    shared: &mut Shared,
-    op: &MemOp,
-    mut addr: WideRow,
-    m: u32,
-    pc: u32,
-) -> Step {
-    for (space, m) in split(&mut addr, m) {
-        match space {
-            _ if m == 0 => {}
-            Space::Shared => store_shared(warp, shared, op, &addr, m, pc)?,
-            Space::Local => store_local(warp, op, &addr, m)?,
-            _ => store_global(job, warp, op, &addr, m, pc)?,
-        }
+#[inline(always)]
+fn access_in<const WRITE: bool>(i: &mut Issue, op: &MemOp, space: Space, addr: &Reg64) -> Step {
+    match (space, WRITE) {
+        (Space::Shared, false) => load_shared(i, op, addr),
+        (Space::Shared, true) => store_shared(i, op, addr),
+        (Space::Local, false) => load_local(&mut i.warp, op, addr, i.m),
+        (Space::Local, true) => store_local(&mut i.warp, op, addr, i.m),
+        (_, false) => load_global(i, op, addr),
+        (_, true) => store_global(i, op, addr),
     }
-    Ok(())
 }

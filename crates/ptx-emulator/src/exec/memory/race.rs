@@ -1,89 +1,81 @@
 //! Races between blocks, as accesses are recorded.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
-use crate::check::{Access, Races};
-use crate::fault::Fault;
+use crate::ErrorKind;
+use crate::check::{Access, BlockAccess};
+use crate::exec::issue::Issue;
+use crate::fault::{Fault, Step};
 use crate::isa::Order;
-use crate::lanes::{WideRow, each};
-use crate::launch::Job;
+use crate::lanes::{Reg64, each};
 
-impl Job<'_> {
-    /// Records accesses of a warp, where races between blocks are checked for.
-    #[inline(never)]
-    pub(crate) fn race(
-        &self,
-        races: &Mutex<Races>,
-        block: u64,
-        pc: u32,
-        addr: &WideRow,
-        m: u32,
-        bytes: u32,
-        access: Access,
-        order: Order,
-    ) -> Result<(), Box<Fault>> {
-        let mut races = races.lock().unwrap_or_else(PoisonError::into_inner);
-        if access == Access::Read
-            && order == Order::default()
-            && !self.cooperative
-            && let Some(r) = self.region(addr[m.trailing_zeros() as usize])
-        {
-            // Most reads are a few ranges of one buffer, that all is well with.
-            let memory = std::ptr::from_ref(r.memory) as usize;
-            let mut range: Option<(u64, u64)> = None;
-            let mut fine = true;
-            for l in each(m) {
-                let at = addr[l as usize].wrapping_sub(r.base);
-                if at >= r.len {
-                    fine = false;
-                    break;
-                }
-                range = Some(match range {
-                    Some((from, to)) if from <= at && at <= to => (from, to.max(at + u64::from(bytes))),
-                    Some((from, to)) => {
-                        fine &= races.read(memory, r.start + from, to - from, block, pc);
-                        (at, at + u64::from(bytes))
-                    }
-                    None => (at, at + u64::from(bytes)),
-                });
-            }
-            if let Some((from, to)) = range {
-                fine &= races.read(memory, r.start + from, to - from, block, pc);
-            }
-            if fine {
-                return Ok(());
-            }
-        }
+/// Records accesses of the lanes of `m`, where races between blocks are checked for.
+#[inline(never)]
+pub(crate) fn record(i: &Issue, addr: &Reg64, m: u32, bytes: u32, access: Access, order: Order) -> Step {
+    let (launch, block, pc) = (i.launch, i.warp.block, i.pc);
+    let in_block = |memory, at, bytes| BlockAccess { memory, at, bytes, block, pc };
+    let Some(races) = launch.races else { return Ok(()) };
+    let mut races = races.lock().unwrap_or_else(PoisonError::into_inner);
+    if access == Access::Read
+        && order == Order::default()
+        && !launch.cooperative
+        && let Some(r) = launch.region(addr[m.trailing_zeros() as usize])
+    {
+        // Most reads are a few ranges of one buffer, that all is well with.
+        let memory = std::ptr::from_ref(r.memory) as usize;
+        let mut range: Option<(u64, u64)> = None;
+        let mut fine = true;
         for l in each(m) {
-            let Some(r) = self.region(addr[l as usize]) else { continue };
-            let at = addr[l as usize] - r.base;
-            let memory = std::ptr::from_ref(r.memory) as usize;
-            let Err(met) = races.touch(memory, r.start + at, bytes, block, pc, access, order) else {
-                continue;
-            };
-            let doing = match access {
-                Access::Read => "reads",
-                Access::Write => "writes",
-                Access::Atomic => "updates",
-            };
-            let who = match met.block {
-                Some(b) => {
-                    let [x, y, z] = self.block_at(b);
-                    format!("block ({x}, {y}, {z})")
+            let at = addr[l as usize].wrapping_sub(r.base);
+            if at >= r.len {
+                fine = false;
+                break;
+            }
+            range = Some(match range {
+                Some((from, to)) if from <= at && at <= to => (from, to.max(at + u64::from(bytes))),
+                Some((from, to)) => {
+                    fine &= races.read(&in_block(memory, r.start + from, to - from));
+                    (at, at + u64::from(bytes))
                 }
-                None => "more than one other block".to_owned(),
-            };
-            let how = if met.wrote { "writes" } else { "reads" };
-            return Err(Fault::lane(
-                l,
-                format!(
-                    "race between blocks: {doing} {bytes} bytes at byte {at} of {}, which {who} {how} in the same \
-                     launch, at {}",
-                    r.describe(),
-                    self.place(met.pc)
-                ),
-            ));
+                None => (at, at + u64::from(bytes)),
+            });
         }
-        Ok(())
+        if let Some((from, to)) = range {
+            fine &= races.read(&in_block(memory, r.start + from, to - from));
+        }
+        if fine {
+            return Ok(());
+        }
     }
+    for l in each(m) {
+        let Some(r) = launch.region(addr[l as usize]) else { continue };
+        let at = addr[l as usize].wrapping_sub(r.base);
+        if at >= r.len {
+            // Out of bounds, which the access itself finds.
+            continue;
+        }
+        let memory = std::ptr::from_ref(r.memory) as usize;
+        let touched = in_block(memory, r.start + at, u64::from(bytes));
+        let Err(other) = races.record(&touched, access, order) else { continue };
+        let doing = match access {
+            Access::Read => "reads",
+            Access::Write => "writes",
+            Access::Atomic => "updates",
+        };
+        let who = match other.block {
+            Some(b) => {
+                let [x, y, z] = launch.block_at(b);
+                format!("block ({x}, {y}, {z})")
+            }
+            None => "more than one other block".to_owned(),
+        };
+        let how = if other.wrote { "writes" } else { "reads" };
+        let what = format!(
+            "race between blocks: {doing} {bytes} bytes at byte {at} of {}, which {who} {how} in the same launch, at {}",
+            r.describe(),
+            launch.place(other.pc)
+        );
+        return Err(Fault::lane(ErrorKind::Race, l, what).about(&r.name, &r.param));
+    }
+    Ok(())
 }

@@ -2,12 +2,14 @@
 // Lanes are numbers here, as in global memory.
 #![allow(clippy::needless_range_loop)]
 
-use super::lanes::{addresses, conflict, get, inside, put, split};
-use crate::counters::tally::Tally;
+use super::lanes::{addresses, conflict, get, inside, put, put_words, split};
+use crate::ErrorKind;
+use crate::check::{LaneAccess, WarpAccess};
+use crate::exec::issue::Issue;
 use crate::exec::matrix::distribute;
 use crate::fault::{Fault, Step};
 use crate::isa::{MBarKind, MBarOp, MemOp, REGION, SHARED_WINDOW, Slot, Space};
-use crate::lanes::{Blend as _, WideRow, each, mask_of, on};
+use crate::lanes::{Blend as _, Reg64, each, mask_of, on};
 use crate::memory::Shared;
 use crate::warp::Lanes;
 
@@ -26,15 +28,25 @@ fn bad_shared(len: u64, addr: u64, lane: u32, bytes: u32, what: &str) -> Box<Fau
     let at = addr as i64;
     let at = if addr <= u64::from(u32::MAX) { i64::from(addr as u32) } else { at };
     if at < 0 || at as u64 + u64::from(bytes) > len {
-        Fault::lane(
-            lane,
-            format!(
-                "{what} {bytes} bytes out of bounds, at byte {at} of shared memory, of which the block has {len} bytes"
-            ),
-        )
+        let what = format!(
+            "{what} {bytes} bytes out of bounds, at byte {at} of shared memory, of which the block has {len} bytes"
+        );
+        Fault::lane(ErrorKind::OutOfBounds, lane, what)
     } else {
-        Fault::lane(lane, format!("{what} {bytes} bytes misaligned, at byte {at} of shared memory"))
+        let what = format!("{what} {bytes} bytes misaligned, at byte {at} of shared memory");
+        Fault::lane(ErrorKind::Misaligned, lane, what)
     }
+}
+
+/// Fails where a lane of `m` is out of bounds or misaligned.
+#[inline(always)]
+fn check(shared: &Shared, addr: &Reg64, m: u32, bytes: u32, what: &str) -> Step {
+    if inside(|l| addr[l], bytes, shared.bytes.len() as u64) & m != m {
+        for l in each(m) {
+            shared_at(shared, addr[l as usize], l, bytes, what)?;
+        }
+    }
+    Ok(())
 }
 
 #[inline(always)]
@@ -52,7 +64,7 @@ pub(crate) fn from_bytes(bytes: &[u8]) -> u64 {
 ///
 /// Most accesses are one range: a row, a broadcast, a row that half warps share.
 #[inline(always)]
-fn ranges(addr: &WideRow, m: u32, bytes: u32, out: &mut [(u32, u32); 32]) -> usize {
+fn ranges(addr: &Reg64, m: u32, bytes: u32, out: &mut [(u32, u32); 32]) -> usize {
     let first = addr[m.trailing_zeros() as usize] as u32;
     if m == u32::MAX && mask_of(|l| addr[l] == u64::from(first) + l as u64 * u64::from(bytes)) == m {
         out[0] = (first, 32 * bytes);
@@ -74,24 +86,13 @@ fn ranges(addr: &WideRow, m: u32, bytes: u32, out: &mut [(u32, u32); 32]) -> usi
 }
 
 #[inline(always)]
-pub(crate) fn load_shared(
-    warp: &mut Lanes,
-    shared: &mut Shared,
-    op: &MemOp,
-    addr: &WideRow,
-    m: u32,
-    pc: u32,
-) -> Step {
+pub(crate) fn load_shared(i: &mut Issue, op: &MemOp, addr: &Reg64) -> Step {
     let bytes = op.size * op.count;
-    let len = shared.bytes.len() as u64;
-    if inside(|l| addr[l], bytes, len) & m != m {
-        for l in each(m) {
-            shared_at(shared, addr[l as usize], l, bytes, "reads")?;
-        }
-    }
+    let (warp, shared, m, pc) = (&mut i.warp, &mut *i.shared, i.m, i.pc);
+    check(shared, addr, m, bytes, "reads")?;
     let mut list = [(0, 0); 32];
     let n = ranges(addr, m, bytes, &mut list);
-    shared.load(warp.index, pc, addr, m, bytes, &list[..n])?;
+    shared.shadow.load(&WarpAccess { warp: warp.index, pc, m, at: addr, bytes, ranges: &list[..n] })?;
     if op.size == 4 && op.width == 32 {
         // Lanes that are off read what the first one reads, and drop it.
         let first = addr[m.trailing_zeros() as usize];
@@ -101,16 +102,7 @@ pub(crate) fn load_shared(
             2 => gather_shared::<2>(shared, addr, first, m, &mut out),
             _ => gather_shared::<4>(shared, addr, first, m, &mut out),
         }
-        for k in 0..op.count as usize {
-            let row = &mut warp.r32[op.regs[k] as usize];
-            if m == u32::MAX {
-                *row = out[k];
-            } else {
-                for l in 0..32 {
-                    row[l] = out[k][l].blend(row[l], on(m, l));
-                }
-            }
-        }
+        put_words(warp, op, &out, m);
         return Ok(());
     }
     for l in each(m) {
@@ -127,7 +119,7 @@ pub(crate) fn load_shared(
 #[inline(always)]
 fn gather_shared<const N: usize>(
     shared: &Shared,
-    addr: &WideRow,
+    addr: &Reg64,
     first: u64,
     m: u32,
     out: &mut [[u32; 32]; 4],
@@ -145,28 +137,18 @@ fn gather_shared<const N: usize>(
 }
 
 #[inline(always)]
-pub(crate) fn store_shared(
-    warp: &mut Lanes,
-    shared: &mut Shared,
-    op: &MemOp,
-    addr: &WideRow,
-    m: u32,
-    pc: u32,
-) -> Step {
+pub(crate) fn store_shared(i: &mut Issue, op: &MemOp, addr: &Reg64) -> Step {
     let bytes = op.size * op.count;
-    let len = shared.bytes.len() as u64;
-    if inside(|l| addr[l], bytes, len) & m != m {
-        for l in each(m) {
-            shared_at(shared, addr[l as usize], l, bytes, "writes")?;
-        }
-    }
-    let meet = shared.meets(addr, m);
-    if meet {
+    let (warp, shared, m, pc) = (&i.warp, &mut *i.shared, i.m, i.pc);
+    check(shared, addr, m, bytes, "writes")?;
+    let overlap = shared.shadow.overlap(addr, m);
+    if overlap {
         conflict(warp, op, addr, m)?;
     }
     let mut list = [(0, 0); 32];
     let n = ranges(addr, m, bytes, &mut list);
-    shared.store(warp.index, pc, addr, m, bytes, &list[..n], meet)?;
+    let access = WarpAccess { warp: warp.index, pc, m, at: addr, bytes, ranges: &list[..n] };
+    shared.shadow.store(&access, overlap)?;
     if op.size == 4 && op.width == 32 {
         for k in 0..op.count {
             let row = &warp.r32[op.regs[k as usize] as usize];
@@ -189,30 +171,21 @@ pub(crate) fn store_shared(
 
 /// `ldmatrix`: lane `8 i + r` gives the address of row `r` of matrix `i`.
 #[inline(always)]
-pub(crate) fn load_matrix<const COUNT: bool>(
-    warp: &mut Lanes,
-    shared: &mut Shared,
-    tally: &mut Tally,
-    op: &MemOp,
-    transposed: bool,
-    pc: u32,
-) -> Step {
-    let mut addr = addresses(warp, op);
+pub(crate) fn load_matrix<const COUNT: bool>(i: &mut Issue, op: &MemOp, transposed: bool) -> Step {
+    let mut addr = addresses(&i.warp, op);
     let m = if op.count == 4 { u32::MAX } else { (1 << (8 * op.count)) - 1 };
     if op.space == Space::Generic {
         split(&mut addr, m);
     }
     if COUNT {
-        tally.shared(pc, &addr, m, 16);
+        i.tally.shared(i.pc, &addr, m, 16);
     }
-    if inside(|l| addr[l], 16, shared.bytes.len() as u64) & m != m {
-        for l in each(m) {
-            shared_at(shared, addr[l as usize], l, 16, "reads")?;
-        }
-    }
+    let shared = &mut *i.shared;
+    check(shared, &addr, m, 16, "reads")?;
     let mut list = [(0, 0); 32];
     let n = ranges(&addr, m, 16, &mut list);
-    shared.load(warp.index, pc, &addr, m, 16, &list[..n])?;
+    let (warp, pc, ranges) = (i.warp.index, i.pc, &list[..n]);
+    shared.shadow.load(&WarpAccess { warp, pc, m, at: &addr, bytes: 16, ranges })?;
     let mut rows = [[[0u16; 8]; 8]; 4];
     for l in 0..8 * op.count as usize {
         let bytes = &shared.bytes[addr[l] as usize..addr[l] as usize + 16];
@@ -220,14 +193,15 @@ pub(crate) fn load_matrix<const COUNT: bool>(
             *out = u16::from_le_bytes(*pair);
         }
     }
-    distribute(warp, &op.regs[..op.count as usize], &rows, transposed);
+    distribute(&mut i.warp, &op.regs[..op.count as usize], &rows, transposed);
     Ok(())
 }
 
 /// An `mbarrier` instruction; false where a test found the phase not over, so that others must run.
-pub(crate) fn mbarrier(warp: &mut Lanes, shared: &mut Shared, op: &MBarOp, m: u32, pc: u32) -> Step<bool> {
+pub(crate) fn mbarrier(i: &mut Issue, op: &MBarOp) -> Step<bool> {
+    let (warp, shared, pc) = (&mut i.warp, &mut *i.shared, i.pc);
     let mut all = true;
-    for l in each(m) {
+    for l in each(i.m) {
         let read = |warp: &Lanes, slot: Slot| match slot {
             Slot::R32(n) => u64::from(warp.r32[n as usize][l as usize]),
             Slot::R64(n) => warp.r64[n as usize][l as usize],
@@ -239,32 +213,37 @@ pub(crate) fn mbarrier(warp: &mut Lanes, shared: &mut Shared, op: &MBarOp, m: u3
         }
         let at = shared_at(shared, address, l, 8, "uses an mbarrier of")?;
         let value = read(warp, op.value);
+        let access = LaneAccess { warp: warp.index, pc, lane: l, at, bytes: 8 };
         if matches!(op.kind, MBarKind::Init | MBarKind::Inval) {
-            shared.write(warp.index, pc, l, at, 8, false)?;
+            shared.shadow.write(&access, false)?;
         } else {
-            shared.read(warp.index, pc, l, at, 8)?;
+            shared.shadow.read(&access)?;
         }
+        let (who, Shared { mbarriers, shadow, .. }) = ((warp.index, l), &mut *shared);
         let result = match op.kind {
             MBarKind::Init => {
-                shared.mbar_init(l, at, value as u32)?;
+                mbarriers.init(l, at, value as u32)?;
                 continue;
             }
             MBarKind::Inval => {
-                shared.mbar_inval(at);
+                mbarriers.invalidate(at);
                 continue;
             }
-            MBarKind::Arrive => shared.mbar_arrive(warp.index, l, at, value as u32, false)?,
+            MBarKind::Arrive => mbarriers.arrive(shadow, who, at, value as u32, false)?,
             MBarKind::CopyArrive | MBarKind::CopyArriveNoInc => {
-                // Copies land here: the barrier stands for a wait by whoever tests it.
+                // Copies land here: the barrier stands for a wait by the thread that tests it.
                 warp.copies.wait(1 << l, None, warp.index, pc, shared);
-                shared.mbar_arrive(warp.index, l, at, 1, op.kind == MBarKind::CopyArrive)?
+                let Shared { mbarriers, shadow, .. } = &mut *shared;
+                mbarriers.arrive(shadow, who, at, 1, op.kind == MBarKind::CopyArrive)?
             }
             MBarKind::Test | MBarKind::TestParity => {
-                let over = shared.mbar_test(warp.index, l, at, value, op.kind == MBarKind::TestParity)?;
+                let over = mbarriers.test(shadow, who, at, value, op.kind == MBarKind::TestParity)?;
                 all &= over;
                 u64::from(over)
             }
         };
+        let tested = matches!(op.kind, MBarKind::Test | MBarKind::TestParity);
+        shared.progress += u64::from(!tested || result == 1);
         match op.dst {
             Slot::R64(n) => warp.r64[n as usize][l as usize] = result,
             Slot::P(n) => {
