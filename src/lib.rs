@@ -10,6 +10,7 @@ pub mod device;
 pub mod error;
 pub mod format;
 pub mod kernels;
+pub mod model;
 pub mod nn;
 mod publish;
 pub mod report;

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 
 use clap::Args;
+use indicatif::ProgressBar;
 use serde_json::json;
 use ugatit::device::Launch;
 use ugatit::format::{self, Column, Table};
+use ugatit::model::{self, Machine, Prediction, RANGE, Term, machine};
 use ugatit::nn::Config;
 use ugatit::study::profile::Totals;
 use ugatit::train::{MemoryEstimate, Recording, TrainingPlan};
@@ -18,15 +20,43 @@ use super::words;
 /// List every kernel launch of a training step, and the memory a run needs; no device is used
 ///
 /// Bytes are the fewest that a launch must move: every input read once, every output written once. FLOPs
-/// count a multiply-add as two.
+/// count a multiply-add as two. With a GPU's name, the time that each launch would take there is predicted, and
+/// what would bind it.
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
     #[command(flatten)]
     network: NetworkArgs,
 
+    /// Predict the time of each launch on this GPU: h100, h200, a100, 4090, 5090 and others
+    #[arg(long = "for", value_name = "GPU")]
+    gpu: Option<String>,
+
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+/// What `--for` adds.
+struct Predicted {
+    machine: &'static Machine,
+    /// Of each launch.
+    launches: Vec<Prediction>,
+}
+
+impl Predicted {
+    fn ms(&self) -> f64 {
+        self.launches.iter().map(|p| p.time.us).sum::<f64>() / 1e3
+    }
+
+    /// `predicted for an H100 SXM: 98.1 ms (78 to 123)`.
+    fn describe(&self) -> String {
+        let [low, high] = RANGE.map(|share| share * self.ms());
+        let ms = format::milliseconds(self.ms());
+        format!(
+            "predicted for {}: {ms} a step, {low:.1} to {high:.1} ms within the model's error",
+            self.machine.name
+        )
+    }
 }
 
 pub(super) fn run(args: &PlanArgs) -> Result<(), End> {
@@ -41,6 +71,20 @@ pub(super) fn run(args: &PlanArgs) -> Result<(), End> {
         TrainingPlan::new(&cfg, args.network.batch_size, 1, Recording::default(), args.network.norm.into())
             .map_err(End::Input)?;
     let launches = &plan.step.program.launches;
+    let predicted = match &args.gpu {
+        Some(name) => {
+            let machine = machine::find(name).map_err(End::Input)?;
+            // Drawn on a terminal only.
+            let bar = ProgressBar::no_length().with_message("counting a block of each launch");
+            let counted = model::predict(&plan.step.program, machine, &|step| {
+                bar.set_length(step.of as u64);
+                bar.set_position(step.done as u64);
+            });
+            bar.finish_and_clear();
+            Some(Predicted { machine, launches: counted.map_err(End::Failed)? })
+        }
+        None => None,
+    };
     depth_note(cfg.img_size, args.network.n_dis).iter().for_each(|note| say(note));
     let mut kernels: BTreeMap<&str, Totals> = BTreeMap::new();
     for launch in launches {
@@ -52,9 +96,16 @@ pub(super) fn run(args: &PlanArgs) -> Result<(), End> {
     kernels.sort_by_key(|(name, t)| (std::cmp::Reverse(t.flops), std::cmp::Reverse(t.min_bytes), *name));
     let mut out = BufWriter::new(io::stdout().lock());
     if args.json {
-        print_json(&mut out, args, &plan, &kernels, all)?;
+        print_json(&mut out, args, &plan, &kernels, all, predicted.as_ref())?;
     } else {
-        print_tables(&mut out, launches, &kernels, all, &plan.memory())?;
+        print_launches(&mut out, launches, predicted.as_ref())?;
+        if let Some(predicted) = &predicted {
+            print_costliest(&mut out, launches, predicted)?;
+        }
+        print_sums(&mut out, &kernels, all, &plan.memory())?;
+        if let Some(predicted) = &predicted {
+            writeln!(out, "\n{}", predicted.describe())?;
+        }
     }
     out.flush()?;
     Ok(())
@@ -66,11 +117,12 @@ fn print_json(
     plan: &TrainingPlan,
     kernels: &[(&str, Totals)],
     all: Totals,
+    predicted: Option<&Predicted>,
 ) -> io::Result<()> {
     let launches = plan.step.program.launches.iter().enumerate();
     let launches: Vec<_> = launches
         .map(|(index, l)| {
-            json!({
+            let mut launch = json!({
                 "index": index,
                 "kernel": l.kernel.name,
                 "label": l.label,
@@ -80,12 +132,16 @@ fn print_json(
                 "cooperative": l.cooperative,
                 "min_bytes": l.min_bytes,
                 "flops": l.flops,
-            })
+            });
+            if let Some(predicted) = predicted {
+                launch["predicted"] = prediction_json(&predicted.launches[index]);
+            }
+            launch
         })
         .collect();
     let kernels: serde_json::Map<String, serde_json::Value> =
         kernels.iter().map(|(name, total)| ((*name).to_owned(), json!(total))).collect();
-    let json = json!({
+    let mut json = json!({
         "config": plan.model.cfg,
         "batch_size": args.network.batch_size,
         "norm": args.network.norm,
@@ -94,16 +150,24 @@ fn print_json(
         "total": all,
         "memory": plan.memory(),
     });
+    if let Some(predicted) = predicted {
+        let [low, high] = RANGE.map(|share| share * predicted.ms());
+        json["predicted"] =
+            json!({ "gpu": predicted.machine.key, "ms": predicted.ms(), "from_ms": low, "to_ms": high });
+    }
     writeln!(out, "{json:#}")
 }
 
-fn print_tables(
-    out: &mut dyn Write,
-    launches: &[Launch],
-    kernels: &[(&str, Totals)],
-    all: Totals,
-    memory: &MemoryEstimate,
-) -> io::Result<()> {
+/// A prediction with all its terms.
+fn prediction_json(p: &Prediction) -> serde_json::Value {
+    let terms = Term::ALL.iter().zip(p.time.terms);
+    let terms: serde_json::Map<_, _> = terms.map(|(t, us)| (t.name().to_owned(), json!(us))).collect();
+    json!({ "us": p.time.us, "bound": p.time.bound.name(), "waves": p.time.waves, "tail": p.time.tail, "terms_us": terms })
+}
+
+fn print_launches(out: &mut dyn Write, launches: &[Launch], predicted: Option<&Predicted>) -> io::Result<()> {
+    // Without a prediction its columns are empty.
+    let (us, bound) = if predicted.is_some() { ("µs", "bound by") } else { ("", "") };
     let table = Table::new(
         0,
         [
@@ -114,10 +178,16 @@ fn print_tables(
             Column::right("block", 8).gap(1),
             Column::right("bytes", 8).gap(1),
             Column::right("FLOPs", 8).gap(1),
+            Column::right(us, 8).gap(1),
+            Column::left(bound, 0),
         ],
     );
     write!(out, "{}", table.head())?;
     for (i, l) in launches.iter().enumerate() {
+        let (us, bound) = match predicted.map(|p| &p.launches[i].time) {
+            Some(time) => (format!("{:.2}", time.us), time.bound.name().to_owned()),
+            None => Default::default(),
+        };
         let row = table.row([
             i.to_string(),
             cut(l.kernel.name, 29),
@@ -126,9 +196,51 @@ fn print_tables(
             format::extent(l.block, "x"),
             format::three_figures(l.min_bytes),
             format::three_figures(l.flops),
+            us,
+            bound,
         ]);
         write!(out, "{row}")?;
     }
+    Ok(())
+}
+
+/// The ten launches that are predicted to cost most, and what of it each term would take by itself.
+fn print_costliest(out: &mut dyn Write, launches: &[Launch], predicted: &Predicted) -> io::Result<()> {
+    let mut order: Vec<usize> = (0..launches.len()).collect();
+    order.sort_by(|&a, &b| predicted.launches[b].time.us.total_cmp(&predicted.launches[a].time.us));
+    let table = Table::new(
+        0,
+        [
+            Column::right("#", 4),
+            Column::left("the ten that cost most", 48),
+            Column::right("µs", 8).gap(1),
+            Column::left("bound by", 8),
+            Column::right("waves", 6).gap(1),
+        ],
+    );
+    let terms = Table::new(1, Term::ALL.map(|term| Column::right(term.name(), 7).gap(1)));
+    let line = |table: String, terms: String| format!("{}{terms}", table.trim_end_matches('\n'));
+    write!(out, "\n{}", line(table.head(), terms.head()))?;
+    for i in order.into_iter().take(10) {
+        let (l, time) = (&launches[i], &predicted.launches[i].time);
+        let row = table.row([
+            i.to_string(),
+            cut(&format!("{} {}", l.label, l.kernel.name), 48),
+            format!("{:.0}", time.us),
+            time.bound.name().to_owned(),
+            format!("{:>6.2}", time.waves),
+        ]);
+        write!(out, "{}", line(row, terms.row(time.terms.map(|us| format!("{us:.0}")))))?;
+    }
+    Ok(())
+}
+
+fn print_sums(
+    out: &mut dyn Write,
+    kernels: &[(&str, Totals)],
+    all: Totals,
+    memory: &MemoryEstimate,
+) -> io::Result<()> {
     let table = Table::new(
         0,
         [

@@ -111,6 +111,13 @@ pub struct Kernel {
     pub resources: &'static [Resources],
 }
 
+impl Kernel {
+    /// What ptxas said for the architecture, or for the nearest older one there is machine code of.
+    pub fn resources_for(&self, arch: u32) -> Option<&Resources> {
+        self.resources.iter().filter(|r| r.arch <= arch).max_by_key(|r| r.arch).or(self.resources.first())
+    }
+}
+
 impl fmt::Debug for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Kernel({})", self.name)

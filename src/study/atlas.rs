@@ -267,7 +267,7 @@ fn variant_row(
 ) -> Markup {
     let c = variant.record.counts();
     let kernels = &variant.record.kernels;
-    let resources = kernels.iter().filter_map(|k| table::resources_for(k.kernel, gpu.arch));
+    let resources = kernels.iter().filter_map(|k| k.kernel.resources_for(gpu.arch));
     let registers = resources.map(|r| r.registers).max();
     let cell = |i: usize, text: String| {
         let share = values[i] / most[i].max(1e-30);
@@ -343,7 +343,7 @@ fn kernel_row(kernel: &Kernel, found: Option<&KernelRecord>, all: u64) -> Markup
     let share = c.instructions as f64 / all.max(1) as f64;
     let traffic = c.traffic_bytes();
     let lanes = c.lanes as f64 / c.instructions.max(1) as f64;
-    let (registers, stack) = table::resources_for(kernel, 80).map_or((0, 0), |r| (r.registers, r.stack));
+    let (registers, stack) = kernel.resources_for(80).map_or((0, 0), |r| (r.registers, r.stack));
     let dash = |text: String| if found.is_some() { text } else { "–".into() };
     // The script sorts by the value, not by what is shown.
     let counted = |v: f64, text: String| html! { td.n data-v=(v) { (dash(text)) } };

@@ -8,7 +8,6 @@ pub mod counts;
 pub mod gpus;
 pub mod ladder;
 pub mod listing;
-pub mod occupancy;
 pub mod page;
 pub mod pages;
 pub mod profile;

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 
 use serde_json::{Value as Json, json};
 
-use super::occupancy::{self, Occupancy};
 use super::text;
 use crate::format::{self, Column, Table};
 use crate::kernels::{Kernel, ParamKind, Resources};
+use crate::model::occupancy::{self, Occupancy};
 
 /// The architectures whose occupancy is shown.
 const SHOWN: [u32; 2] = [80, 90];
@@ -26,19 +26,13 @@ pub fn family(name: &str) -> String {
 
 /// Occupancy with the largest block the kernel allows and its static shared memory.
 pub fn occupancy_of(kernel: &Kernel, arch: u32, threads: u32, dynamic_shared: u32) -> Option<Occupancy> {
-    let r = resources_for(kernel, arch)?;
+    let r = kernel.resources_for(arch)?;
     let limits = occupancy::limits_of(arch);
     Some(occupancy::occupancy(&limits, threads, r.registers, r.shared + dynamic_shared))
 }
 
-/// What ptxas said for the architecture, or for the nearest older one there is machine code of.
-pub fn resources_for(kernel: &Kernel, arch: u32) -> Option<&Resources> {
-    let built = |r: &&Resources| r.arch <= arch;
-    kernel.resources.iter().filter(built).max_by_key(|r| r.arch).or(kernel.resources.first())
-}
-
 fn both(kernel: &Kernel, f: impl Fn(&Resources) -> u32) -> String {
-    let of = |arch| resources_for(kernel, arch).map_or(0, &f);
+    let of = |arch| kernel.resources_for(arch).map_or(0, &f);
     let [a, b] = SHOWN.map(of);
     if a == b { a.to_string() } else { format!("{a}/{b}") }
 }
@@ -131,7 +125,7 @@ pub fn details(kernel: &Kernel) -> String {
     _ = writeln!(out, "\n{} with {} threads", table.head().trim_end(), kernel.max_threads);
     for limits in occupancy::ALL {
         let (Some(r), Some(o)) =
-            (resources_for(kernel, limits.arch), occupancy_of(kernel, limits.arch, kernel.max_threads, 0))
+            (kernel.resources_for(limits.arch), occupancy_of(kernel, limits.arch, kernel.max_threads, 0))
         else {
             continue;
         };

@@ -5,6 +5,7 @@ mod checkpoint;
 mod cli;
 mod command;
 mod golden;
+mod model;
 mod ops;
 mod pad_fusion;
 mod resume;

@@ -1,13 +1,14 @@
 //! Runs launches, on threads of the host.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use rayon::ThreadPool;
 
 use crate::check::Races;
-use crate::counters::LaunchCounters;
 use crate::counters::tally::Tally;
+use crate::counters::{LaunchCounters, Sample};
 use crate::fault::Fault;
 use crate::isa::{argument_base, variable_base};
 use crate::launch::{Arg, Buffer, Launch, LaunchContext};
@@ -66,6 +67,50 @@ impl Emulator {
     /// When the arguments do not fit the kernel, and at the first fault of the first block that has one: names
     /// the block, the thread, the source line and the variable.
     pub fn launch(&self, kernel: &Kernel, launch: &Launch) -> Result<Option<LaunchCounters>> {
+        self.with_context(kernel, launch, false, |context| {
+            let tally = self.run(context)?;
+            Ok(context.count.then(|| context.counters(tally)))
+        })
+    }
+
+    /// Runs one block of a launch by itself and counts it: what it costs, without the cost of the whole launch.
+    /// Reads are not held against what was written, so the memory may be empty. `block` counts along x, then y,
+    /// then z. Of a cooperative launch, whose blocks wait for each other, all blocks are run.
+    ///
+    /// # Errors
+    /// As [`Self::launch`], and when there is no such block.
+    pub fn sample(&self, kernel: &Kernel, launch: &Launch, block: u64) -> Result<Sample> {
+        self.with_context(kernel, launch, true, |context| {
+            if block >= context.blocks() {
+                let of = context.blocks();
+                let what = format!("launch of {}: no block {block} among {of}", kernel.name());
+                return Err(Error::new(ErrorKind::Launch, what));
+            }
+            if context.cooperative {
+                let tally = self.run(context)?;
+                return Ok(Sample {
+                    counters: context.counters(tally),
+                    blocks: context.blocks(),
+                    read_sectors: None,
+                });
+            }
+            let mut worker = Worker::default();
+            worker.begin(context);
+            worker.tally.footprint = Some(HashSet::new());
+            worker.run_block(context, block).map_err(|fault| context.error(block, *fault))?;
+            let read_sectors = worker.tally.footprint.take().map(|sectors| sectors.len() as u64);
+            Ok(Sample { counters: context.counters(worker.tally), blocks: 1, read_sectors })
+        })
+    }
+
+    /// Checks a launch and binds its arguments.
+    fn with_context<R>(
+        &self,
+        kernel: &Kernel,
+        launch: &Launch,
+        sampled: bool,
+        run: impl FnOnce(&LaunchContext) -> Result<R>,
+    ) -> Result<R> {
         let code = &*kernel.code;
         check(kernel, launch)?;
         let mut args = Vec::with_capacity(launch.args.len());
@@ -88,7 +133,7 @@ impl Emulator {
                         start: offset,
                         len: bytes,
                         base,
-                        all_written: memory.first_unwritten(offset, bytes).is_none(),
+                        all_written: sampled || memory.first_unwritten(offset, bytes).is_none(),
                         read_only: false,
                         name: name.to_owned(),
                         param: param.to_owned(),
@@ -137,11 +182,10 @@ impl Emulator {
             reverse: self.options.warp_order == WarpOrder::Reverse,
             max_instructions: self.options.max_instructions,
             cooperative: launch.cooperative,
-            count: self.options.count,
-            races: self.options.check_races.then_some(&self.races),
+            count: sampled || self.options.count,
+            races: (self.options.check_races && !sampled).then_some(&self.races),
         };
-        let tally = self.run(&context)?;
-        Ok(context.count.then(|| context.counters(tally)))
+        run(&context)
     }
 
     /// Runs all blocks of a launch; the fault of the first block that has one.

@@ -111,7 +111,7 @@ mod select;
 mod tests;
 mod warp;
 
-pub use counters::{Counters, Instruction, LaunchCounters, Line};
+pub use counters::{Counters, Instruction, LaunchCounters, Line, Sample};
 pub use emulator::Emulator;
 pub use error::{Error, ErrorKind, Result};
 pub use instructions::instruction_table;

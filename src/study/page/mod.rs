@@ -12,8 +12,9 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::counts::KernelRecord;
 use super::gpus::{self, Gpu};
 use super::listing::{self, Kind, Line};
-use super::{occupancy, sass, table};
+use super::{sass, table};
 use crate::format;
+use crate::model::occupancy;
 use sources::Sources;
 
 pub(super) use data::heat_bar;
@@ -325,7 +326,7 @@ impl Page<'_> {
         let (threads, dynamic) =
             geometries.first().map_or((kernel.max_threads, 0), |g| (g.threads(), g.first.shared_bytes));
         let rows = occupancy::ALL.iter().filter_map(|limits| {
-            let r = table::resources_for(kernel, limits.arch)?;
+            let r = kernel.resources_for(limits.arch)?;
             Some((limits.arch, r, table::occupancy_of(kernel, limits.arch, threads, dynamic)?))
         });
         html! {

@@ -100,6 +100,18 @@ pub struct LaunchCounters {
     pub instructions: Vec<Instruction>,
 }
 
+/// What one block of a launch did, or all blocks of a cooperative one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Its counts, by instruction.
+    pub counters: LaunchCounters,
+    /// Blocks that ran: 1, or all of them.
+    pub blocks: u64,
+    /// Different 32-byte sectors of global memory that the one block read at all: what it must get from the L2
+    /// however well the L1 serves it.
+    pub read_sectors: Option<u64>,
+}
+
 impl LaunchCounters {
     /// Counts of the whole launch.
     pub fn total(&self) -> Counters {

@@ -1,5 +1,7 @@
 //! Counts of a launch while it runs.
 
+use std::collections::HashSet;
+
 use super::Counters;
 use crate::lanes::{Reg64, each};
 
@@ -16,6 +18,8 @@ pub(crate) enum Traffic {
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub by_inst: Vec<Counters>,
+    /// Where wanted, the sectors of global memory that were read.
+    pub footprint: Option<HashSet<u64>>,
 }
 
 impl Tally {
@@ -56,6 +60,11 @@ impl Tally {
         let sectors = &mut sectors[..n];
         sectors.sort_unstable();
         let different = sectors.chunk_by(|a, b| a == b).count() as u64;
+        if traffic != Traffic::Write
+            && let Some(footprint) = &mut self.footprint
+        {
+            footprint.extend(sectors.iter());
+        }
         let c = &mut self.by_inst[pc as usize];
         // A line is four sectors.
         c.global_lines += sectors.chunk_by(|a, b| a >> 2 == b >> 2).count() as u64;

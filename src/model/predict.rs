@@ -1,0 +1,138 @@
+//! A whole program: each launch's work counted on one block of it, then timed.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use ptx_emulator::{Memory, Module, Sample};
+use rayon::prelude::*;
+
+use super::{Cache, Machine, Time, Work, time};
+use crate::Result;
+use crate::device::{Arg, Launch, Program};
+
+/// The predicted time of one launch, and what it follows from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Prediction {
+    /// What it asks of a GPU.
+    pub work: Work,
+    /// What it takes.
+    pub time: Time,
+}
+
+/// How far a prediction has come: blocks run, of how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Different launches counted.
+    pub done: usize,
+    /// Different launches in all.
+    pub of: usize,
+}
+
+/// What two launches must have in common to do the same work: all but the contents of their buffers.
+type Key = (&'static str, [u32; 3], [u32; 3], u32, Vec<(u64, u32)>);
+
+fn key(launch: &Launch) -> Key {
+    let args = launch.args().iter().map(|arg| match *arg {
+        Arg::Null => (0, 0),
+        Arg::Buffer(r) => (r.bytes, 1),
+        Arg::I32(v) => (0, v as u32),
+        Arg::U32(v) => (0, v),
+        // No kernel's control flow depends on one.
+        Arg::F32(_) => (0, 2),
+    });
+    (launch.kernel.name, launch.grid, launch.block, launch.shared_bytes, args.collect())
+}
+
+/// Predicts every launch of a program, in order. One block of each different launch is run on the emulator, over empty
+/// memory of the true size: a training step of 256 pixels takes some seconds.
+///
+/// # Errors
+/// When a kernel is faulty, or the host has no address space for its buffers.
+pub fn predict(
+    program: &Program,
+    machine: &Machine,
+    progress: &(dyn Fn(Step) + Sync),
+) -> Result<Vec<Prediction>> {
+    let mut different: Vec<&Launch> = Vec::new();
+    let mut index: HashMap<Key, usize> = HashMap::new();
+    let places: Vec<usize> = program
+        .launches
+        .iter()
+        .map(|launch| {
+            *index.entry(key(launch)).or_insert_with(|| {
+                different.push(launch);
+                different.len() - 1
+            })
+        })
+        .collect();
+    let mut modules: HashMap<&str, Module> = HashMap::new();
+    for launch in &different {
+        let module = launch.kernel.module;
+        if !modules.contains_key(module.file) {
+            modules.insert(module.file, Module::named(module.file, module.ptx)?);
+        }
+    }
+    let done = AtomicUsize::new(0);
+    let samples: Result<Vec<Sample>> = different
+        .par_iter()
+        .map_init(
+            || ptx_emulator::Emulator::new(ptx_emulator::Options { threads: 1, ..Default::default() }),
+            |emulator, launch| {
+                let sample = sample(emulator, &modules[launch.kernel.module.file], launch)?;
+                progress(Step { done: done.fetch_add(1, Relaxed) + 1, of: different.len() });
+                Ok(sample)
+            },
+        )
+        .collect();
+    let samples = samples?;
+    let mut cache = Cache::default();
+    let predict = |(launch, place): (&Launch, &usize)| {
+        let dram = cache.dram_bytes(program, launch, machine);
+        let work = Work::counted(launch, &samples[*place], machine, dram);
+        Prediction { work, time: time(machine, &work) }
+    };
+    // Where launches repeat from step to step, so does what the L2 holds at the first.
+    Ok(program.launches.iter().zip(&places).map(predict).collect())
+}
+
+/// Runs a block from the middle of a launch: one at the rim may have less to do.
+fn sample(emulator: &ptx_emulator::Emulator, module: &Module, launch: &Launch) -> Result<Sample> {
+    let kernel = module.kernel(launch.kernel.name)?;
+    let memories: Result<Vec<Option<Memory>>> = launch
+        .args()
+        .iter()
+        .map(|arg| match arg {
+            Arg::Buffer(r) => Ok(Some(Memory::new(r.bytes)?)),
+            _ => Ok(None),
+        })
+        .collect();
+    let memories = memories?;
+    let args: Vec<ptx_emulator::Arg> = launch
+        .args()
+        .iter()
+        .zip(&memories)
+        .map(|(arg, memory)| match (*arg, memory) {
+            (Arg::Buffer(r), Some(memory)) => ptx_emulator::Arg::Buffer(ptx_emulator::Buffer {
+                memory,
+                offset: 0,
+                bytes: r.bytes,
+                name: "",
+            }),
+            (Arg::I32(v), _) => ptx_emulator::Arg::I32(v),
+            (Arg::U32(v), _) => ptx_emulator::Arg::U32(v),
+            (Arg::F32(v), _) => ptx_emulator::Arg::F32(v),
+            _ => ptx_emulator::Arg::Null,
+        })
+        .collect();
+    let names: Vec<&str> = launch.kernel.params.iter().map(|p| p.name).collect();
+    let as_launched = ptx_emulator::Launch {
+        grid: launch.grid,
+        block: launch.block,
+        args: &args,
+        shared_bytes: launch.shared_bytes,
+        cooperative: launch.cooperative,
+        label: &launch.label,
+        names: &names,
+    };
+    Ok(emulator.sample(&kernel, &as_launched, launch.blocks() / 2)?)
+}
