@@ -346,7 +346,7 @@ impl Page<'_> {
                         tbody {
                             @for (arch, r, o) in rows {
                                 @let spills = r.spill_stores + r.spill_loads;
-                                tr.dim[r.arch != arch] {
+                                tr class=[(r.arch != arch).then_some("dim")] {
                                     td { (format::capability(arch)) }
                                     td.n { (r.registers) }
                                     td.n { (format::binary(u64::from(r.shared + dynamic))) "B" }
