@@ -174,7 +174,7 @@ fn step_card(record: &Record) -> Markup {
                 (figure(record.kernels.len().to_string(), "kernels used"))
                 (figure(format::count(c.instructions), "warp instructions"))
                 (figure(format!("{}B", format::binary(totals.min_bytes)), "minimum traffic"))
-                (figure(format::ratio(c.traffic_bytes(), totals.min_bytes), "the minimum traffic"))
+                (figure(format::ratio(c.traffic_bytes(), totals.min_bytes), "of it counted"))
                 (figure(format::count(totals.flops), "FLOP planned"))
                 (figure(format::ratio(c.flops, totals.flops), "of them counted"))
             }
