@@ -4,7 +4,7 @@
 use super::formula::{Over, Tensor};
 use super::layer::{BackwardBuffers, EPS, ForwardBuffers};
 use super::lowering::{NormLowering, Numbers};
-use super::unfused::{self, Eager};
+use super::unfused::Eager;
 use super::vectorised;
 use crate::Result;
 use crate::device::BufferRef;
@@ -13,13 +13,19 @@ use crate::kernels::{args, entry};
 use crate::tape::grid::int;
 
 /// What a forward pass keeps for its backward pass.
-///
-/// Beyond the instance norm AdaLIN has the layer norm and the blend.
-pub(super) type Kept = unfused::Kept<Standardised, (Standardised, Tensor)>;
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Kept {
+    instance: Standardised,
+    /// What AdaLIN has beyond an instance norm: the layer norm, and the blend.
+    blend: Option<(Standardised, Tensor)>,
+    /// After the activation, where there is one.
+    activated: Option<Tensor>,
+    counters: BufferRef,
+}
 
 /// `a = (x - mean) * rstd` with its statistics, mean and rstd.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Standardised {
+struct Standardised {
     stats: BufferRef,
     a: Tensor,
 }
@@ -28,8 +34,9 @@ pub(super) struct Standardised {
 pub(super) fn forward(to: NormLowering, io: &ForwardBuffers, out: BufferRef) -> Result<Kept> {
     let e = &mut Eager::new(to)?;
     let normed = e.normed(io, out);
-    let kept = if let Some(p) = io.params {
-        let instance = instance_norm(e, io.inp, None)?;
+    let (instance, blend);
+    if let Some(p) = io.params {
+        instance = instance_norm(e, io.inp, None)?;
         let layer = layer_norm(e, io.inp)?;
         let Numbers { hw, c, n, images_per_affine: per, .. } = e.to.numbers;
         let mix = e.tensor("blend");
@@ -39,17 +46,20 @@ pub(super) fn forward(to: NormLowering, io: &ForwardBuffers, out: BufferRef) -> 
         let (x, gamma, beta) = (In(mix.0), In(p.gamma), In(p.beta));
         let args = args::AdalinComposedScaleShift { out: Out(normed.0), x, gamma, beta, hw, c, per };
         e.to.each("scale and shift", "adalin_composed_scale_shift", args, 2 * e.to.s.len())?;
-        (instance, Some((layer, mix)))
+        blend = Some((layer, mix));
     } else {
-        (instance_norm(e, io.inp, Some(normed))?, None)
-    };
-    e.finish(io, normed, out, kept)
+        instance = instance_norm(e, io.inp, Some(normed))?;
+        blend = None;
+    }
+    let activated = e.finish(io, normed, out)?;
+    Ok(Kept { instance, blend, activated, counters: e.counters })
 }
 
 /// 14 launches for AdaLIN, 2 for an instance norm.
 pub(super) fn backward(to: NormLowering, io: &BackwardBuffers, kept: &Kept) -> Result<()> {
-    let (mut e, dout) = Eager::backward(to, io.dout, kept)?;
-    let (e, instance) = (&mut e, kept.instance);
+    let e = &mut Eager { to, counters: kept.counters };
+    let Kept { instance, activated, .. } = *kept;
+    let dout = e.before_activation(io.dout, activated)?;
     let (Some((layer, mix)), Some(params), Some(grads)) = (kept.blend, io.params, io.dparams) else {
         return input_grad(e, io.dinp, dout, &instance, Over::Channel);
     };
