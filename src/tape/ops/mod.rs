@@ -11,9 +11,9 @@
 //!
 //! To add a variant of the norms:
 //!
-//! * `kernels/adalin/<n>_<variant>.cu`: its kernels, under names that no other file has. Kernels with the same parameters
-//!   share a struct of arguments, named after what their names begin with; so where the parameters are those of another
-//!   variant, the variant's word stands after the family's, as in `adalin_forward_<variant>_f32`.
+//! * `kernels/adalin/<n>_<variant>.cu`: its kernels, under names that no other file has. Kernels with the same
+//!   parameters share a struct of arguments, named after what their names begin with; so where the parameters are those
+//!   of another variant, the variant's word stands after the family's, as in `adalin_forward_<variant>_f32`.
 //! * `norm/<variant>.rs`: `forward` and `backward`, which make its launches, and `mod <variant>;` in `norm/mod.rs`.
 //! * in `variant.rs` a line in the enum and one in its `ALL`. The compiler asks for what the program must know of it
 //!   (`properties`) and for its launches (`forward` in `norm/mod.rs`; where no other variant's `backward` reads what it
