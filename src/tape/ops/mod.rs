@@ -7,10 +7,20 @@
 //! * `src/tape/ops/<op>.rs`: a recorder (`impl Tape`), a plain struct for the operation and one for its adjoint, and
 //!   `impl Operation` for each of them: what it uses, the adjoint, the launches. `pad.rs` is a short example.
 //! * `tests/suite/ops/<op>.rs`: against float64 on odd shapes, as its neighbours.
-//! * the line `mod <op>;` below, and another one in `tests/suite/ops/mod.rs`.
+//! * the line `pub(super) mod <op>;` below, and `mod <op>;` in `tests/suite/ops/mod.rs`.
 //!
-//! To add a variant of a family's kernels, say of the convolutions: its `.cu` file, a file here of the same name
-//! (`conv/direct.rs`), and a line for it in the enum in `variant.rs`. The compiler then asks for the rest.
+//! To add a variant of the norms:
+//!
+//! * `kernels/adalin/<n>_<variant>.cu`: its kernels, under names that no other file has. Kernels with the same
+//!   parameters share a struct of arguments, named after what their names begin with; so where the parameters are those
+//!   of another variant, the variant's word stands after the family's, as in `adalin_forward_<variant>_f32`.
+//! * `norm/<variant>.rs`: `forward` and `backward`, which make its launches, and `mod <variant>;` in `norm/mod.rs`.
+//! * in `variant.rs` a line in the enum and one in its `ALL`. The compiler asks for what the program must know of it
+//!   (`properties`) and for its launches (`forward` in `norm/mod.rs`; where no other variant's `backward` reads what it
+//!   keeps, `Kept` has a line for it and `backward` an arm). Unit tests of `variant.rs` hold list and files together,
+//!   and those of `tests/suite/adalin.rs` take every variant by themselves.
+//!
+//! A variant of the convolutions is the same with `kernels/conv`, `conv/<variant>.rs` and `Chosen` in `conv/mod.rs`.
 //!
 //! A fusion of several operations is a file in `rewrite` and, where it needs kernels of its own, an operation like any
 //! other.
