@@ -10,6 +10,7 @@ use cudarc::driver::{CudaContext, CudaGraph, CudaStream, DriverError, result};
 
 use super::driver::{describe, describe_plainly, failed, title};
 use crate::device::{Allocation, Arg, Launch, Program, Space};
+use crate::stats::median;
 use crate::{Error, ErrorKind, Result};
 
 /// A prepared program.
