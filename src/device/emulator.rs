@@ -8,7 +8,9 @@ use std::sync::Arc;
 use ptx_emulator::Memory;
 pub use ptx_emulator::{Class, Counters, Instruction, LaunchCounters, Line, Options, WarpOrder};
 
-use crate::device::{Allocation, Arg, Device, DeviceKind, Launch, MemoryInfo, Prepared, Program, Space};
+use crate::device::{
+    Allocation, Arg, BufferRef, Device, DeviceKind, Launch, MemoryInfo, Prepared, Program, Space,
+};
 use crate::kernels::Kernel;
 use crate::{Error, Result};
 
@@ -100,38 +102,45 @@ impl Emulator {
                 memory_of(buffer.space)?.forget(buffer.offset, buffer.bytes)?;
             }
         }
-        let mut args = Vec::with_capacity(launch.args.len());
-        for arg in &launch.args {
-            args.push(match *arg {
-                Arg::Null => ptx_emulator::Arg::Null,
-                Arg::I32(v) => ptx_emulator::Arg::I32(v),
-                Arg::U32(v) => ptx_emulator::Arg::U32(v),
-                Arg::F32(v) => ptx_emulator::Arg::F32(v),
-                Arg::Buffer(r) => {
-                    let buffer = &program.buffers[r.buffer as usize];
-                    ptx_emulator::Arg::Buffer(ptx_emulator::Buffer {
-                        memory: memory_of(buffer.space)?,
-                        offset: buffer.offset + r.offset,
-                        bytes: r.bytes,
-                        name: &buffer.name,
-                    })
-                }
-            });
-        }
-        let names: Vec<&str> = launch.kernel.params.iter().map(|p| p.name).collect();
-        Ok(self.emulator.launch(
-            kernel,
-            &ptx_emulator::Launch {
-                grid: launch.grid,
-                block: launch.block,
-                args: &args,
-                shared_bytes: launch.shared_bytes,
-                cooperative: launch.cooperative,
-                label: &launch.label,
-                names: &names,
-            },
-        )?)
+        let buffer = |r: BufferRef| {
+            let buffer = &program.buffers[r.buffer as usize];
+            Ok(ptx_emulator::Buffer {
+                memory: memory_of(buffer.space)?,
+                offset: buffer.offset + r.offset,
+                bytes: r.bytes,
+                name: &buffer.name,
+            })
+        };
+        with_buffers(launch, buffer, |launch| self.emulator.launch(kernel, launch))
     }
+}
+
+/// Runs a launch in the terms of the crate `ptx-emulator`; `buffer` says where each argument's buffer lies.
+pub(crate) fn with_buffers<'a, R>(
+    launch: &'a Launch,
+    mut buffer: impl FnMut(BufferRef) -> Result<ptx_emulator::Buffer<'a>>,
+    run: impl FnOnce(&ptx_emulator::Launch) -> ptx_emulator::Result<R>,
+) -> Result<R> {
+    let mut args = Vec::with_capacity(launch.args.len());
+    for arg in &launch.args {
+        args.push(match *arg {
+            Arg::Null => ptx_emulator::Arg::Null,
+            Arg::I32(v) => ptx_emulator::Arg::I32(v),
+            Arg::U32(v) => ptx_emulator::Arg::U32(v),
+            Arg::F32(v) => ptx_emulator::Arg::F32(v),
+            Arg::Buffer(r) => ptx_emulator::Arg::Buffer(buffer(r)?),
+        });
+    }
+    let names: Vec<&str> = launch.kernel.params.iter().map(|p| p.name).collect();
+    Ok(run(&ptx_emulator::Launch {
+        grid: launch.grid,
+        block: launch.block,
+        args: &args,
+        shared_bytes: launch.shared_bytes,
+        cooperative: launch.cooperative,
+        label: &launch.label,
+        names: &names,
+    })?)
 }
 
 impl Device for Emulator {

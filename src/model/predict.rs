@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::{Cache, Machine, Time, Work, time};
 use crate::Result;
+use crate::device::emulator::with_buffers;
 use crate::device::{Arg, Launch, Program};
 
 /// The predicted time of one launch, and what it follows from.
@@ -98,41 +99,20 @@ pub fn predict(
 /// Runs a block from the middle of a launch: one at the rim may have less to do.
 fn sample(emulator: &ptx_emulator::Emulator, module: &Module, launch: &Launch) -> Result<Sample> {
     let kernel = module.kernel(launch.kernel.name)?;
-    let memories: Result<Vec<Option<Memory>>> = launch
-        .args()
-        .iter()
-        .map(|arg| match arg {
-            Arg::Buffer(r) => Ok(Some(Memory::new(r.bytes)?)),
-            _ => Ok(None),
-        })
-        .collect();
-    let memories = memories?;
-    let args: Vec<ptx_emulator::Arg> = launch
-        .args()
-        .iter()
-        .zip(&memories)
-        .map(|(arg, memory)| match (*arg, memory) {
-            (Arg::Buffer(r), Some(memory)) => ptx_emulator::Arg::Buffer(ptx_emulator::Buffer {
-                memory,
-                offset: 0,
-                bytes: r.bytes,
-                name: "",
-            }),
-            (Arg::I32(v), _) => ptx_emulator::Arg::I32(v),
-            (Arg::U32(v), _) => ptx_emulator::Arg::U32(v),
-            (Arg::F32(v), _) => ptx_emulator::Arg::F32(v),
-            _ => ptx_emulator::Arg::Null,
-        })
-        .collect();
-    let names: Vec<&str> = launch.kernel.params.iter().map(|p| p.name).collect();
-    let as_launched = ptx_emulator::Launch {
-        grid: launch.grid,
-        block: launch.block,
-        args: &args,
-        shared_bytes: launch.shared_bytes,
-        cooperative: launch.cooperative,
-        label: &launch.label,
-        names: &names,
-    };
-    Ok(emulator.sample(&kernel, &as_launched, launch.blocks() / 2)?)
+    let middle = launch.blocks() / 2;
+    let mut memories = Vec::new();
+    for arg in launch.args() {
+        if let Arg::Buffer(r) = arg {
+            memories.push(Memory::new(r.bytes)?);
+        }
+    }
+    let mut next = memories.iter();
+    with_buffers(
+        launch,
+        |r| {
+            let memory = next.next().expect("one for each buffer");
+            Ok(ptx_emulator::Buffer { memory, offset: 0, bytes: r.bytes, name: "" })
+        },
+        |launch| emulator.sample(&kernel, launch, middle),
+    )
 }

@@ -104,7 +104,7 @@ fn a_checkpoint_brings_everything_back() {
 
         // Saving is a function of what is saved.
         let again = path.with_file_name("again");
-        checkpoint::save(&mut other, &meta(&config), &again).expect("saved");
+        checkpoint::save(&other, &meta(&config), &again).expect("saved");
         assert!(read(&again) == read(&path));
     }
 }

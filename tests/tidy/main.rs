@@ -16,7 +16,6 @@ fn none(found: &[String]) {
 }
 
 #[test]
-#[ignore = "the tree does not pass it yet"]
 fn no_file_imports_itself_by_way_of_others() {
     let tree = Tree::of_repository();
     let is_root = |p: &&str| {
@@ -41,7 +40,6 @@ fn documents_name_what_exists() {
 }
 
 #[test]
-#[ignore = "the tree does not pass it yet"]
 fn only_the_command_line_knows_flags() {
     let commands = flags::commands();
     let known = commands.values().flatten().cloned().collect();
@@ -49,7 +47,6 @@ fn only_the_command_line_knows_flags() {
 }
 
 #[test]
-#[ignore = "the tree does not pass it yet"]
 fn files_and_functions_are_short() {
     none(&sizes::too_long(&Tree::of_repository()));
 }
@@ -70,7 +67,6 @@ fn words_put_aside_do_not_come_back() {
 }
 
 #[test]
-#[ignore = "the tree does not pass it yet"]
 fn no_six_lines_stand_twice() {
     let in_src =
         |name: &str| name.starts_with("src/") || name.starts_with("crates/") && name.contains("/src/");

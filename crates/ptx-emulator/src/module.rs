@@ -69,7 +69,7 @@ impl Module {
     }
 
     /// The same, with messages and counters that name source files from below that folder on: with `src/`, the file
-    /// `/home/me/src/a/b.cuh` is `a/b.cuh`. It may be any part of a path; a file outside it keeps its name.
+    /// /home/me/src/a/b.cuh is a/b.cuh. It may be any part of a path; a file outside it keeps its name.
     #[must_use]
     pub fn with_source_root(mut self, folder: &str) -> Self {
         self.source_root = folder.into();

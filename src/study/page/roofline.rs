@@ -37,7 +37,7 @@ const BOTTOM: f64 = 230.0;
 /// Powers of ten of FLOP a byte at both ends.
 const ACROSS: (f64, f64) = (-2.0, 4.0);
 
-/// Where values lie on the picture of one GPU.
+/// Where values lie on the chart of one GPU.
 struct Scale<'a> {
     gpu: &'a Gpu,
     /// Powers of ten of TFLOP/s at both ends.

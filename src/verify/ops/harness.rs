@@ -10,11 +10,14 @@ use crate::tape::{BufferRole, LoadedProgram, Place, Seed, StateLayout, StateView
 use crate::tensor::{Shape, nchw_to_nhwc, transpose};
 use crate::{Error, Result};
 
+/// Runs a case and compares what it computed.
+type Run = Box<dyn FnOnce(&DeviceHandle) -> Result<Vec<Check>>>;
+
 /// A case that was found to be whole, ready to run.
 pub(super) struct Job {
     pub(super) name: String,
     pub(super) measure: &'static str,
-    pub(super) run: Box<dyn FnOnce(&DeviceHandle) -> Result<Vec<Check>>>,
+    pub(super) run: Run,
 }
 
 /// A check that fails without a number.

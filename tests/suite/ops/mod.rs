@@ -75,12 +75,17 @@ fn act(v: f64, a: Activation) -> f64 {
     }
 }
 
+/// Records the operation under test.
+type Record = dyn Fn(&mut Tape, &[Value]) -> Value;
+/// The same on the host, in float64.
+type Reference = dyn Fn(&[Host]) -> Host;
+
 /// What a case records and what it computes.
 struct Case {
     name: &'static str,
     inputs: Vec<Host>,
-    record: Box<dyn Fn(&mut Tape, &[Value]) -> Value>,
-    host: Box<dyn Fn(&[Host]) -> Host>,
+    record: Box<Record>,
+    host: Box<Reference>,
     options: LowerOptions,
     /// How many of the inputs, from the first on, have a gradient.
     differentiable: usize,

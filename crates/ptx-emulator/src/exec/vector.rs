@@ -226,6 +226,8 @@ fn ff(v: u32) -> f32 {
 // In one piece, and inlined: the compiler keeps the register files in machine registers over the whole loop, and
 // makes vector code of each arm. Arms in functions of their own, or `set` in another file, run twice as slow.
 #[inline(always)]
+// A struct of them costs the loop: they stay in registers.
+#[allow(clippy::too_many_arguments)]
 fn run_group<const COUNT: bool>(
     launch: &LaunchContext,
     warp: &mut Warp,

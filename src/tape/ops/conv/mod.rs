@@ -28,6 +28,8 @@ impl Tape {
     ///
     /// # Panics
     /// When channels or directions of input and weight differ, or the kernel is larger than the input.
+    // Each is an operand or attribute of a convolution, and callers name them all.
+    #[allow(clippy::too_many_arguments)]
     pub fn conv(
         &mut self,
         name: &str,
