@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-/// A failure told to a person: a message that names the input, and optionally a hint.
+/// A failure in words: a message that names the input, and optionally a hint.
 ///
 /// Printed as `error: <message>`, then `hint: <hint>` on a line of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]

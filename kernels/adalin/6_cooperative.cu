@@ -34,7 +34,7 @@ __device__ __forceinline__ unsigned load_acquire(const unsigned *counter) {
     return v;
 }
 
-// The old value; wraps to 0 behind `last`.
+// The old value; wraps to 0 after `last`.
 __device__ __forceinline__ unsigned inc_acq_rel(unsigned *counter, unsigned last) {
     unsigned old;
     asm volatile("atom.inc.acq_rel.gpu.global.u32 %0, [%1], %2;" : "=r"(old) : "l"(counter), "r"(last) : "memory");
@@ -48,7 +48,7 @@ __device__ __forceinline__ int blocks_of_image() { return gridDim.x * gridDim.y;
 
 __device__ __forceinline__ int thread_of_block() { return threadIdx.y * blockDim.x + threadIdx.x; }
 
-// Waits until all blocks of the image are here: what any of their threads wrote before, every thread sees behind.
+// Waits until all blocks of the image are here: what any of their threads wrote before, every thread sees afterwards.
 __device__ __forceinline__ void meet(unsigned *counter) {
     __syncthreads();
     if (thread_of_block() == 0) {
@@ -338,7 +338,7 @@ __device__ __forceinline__ void forward(T *out, const T *x, const T *residual, f
 // ---------------------------------------------------------------- backward
 // dx = A g + B (x - mean_I) + C, g = dout through the activation; S1 and S2 of every channel are left in totals
 // [images, 2, C], for the gradients of the parameters. Scratch: partial [images, chunks, 2, C], planes [images, 3, C],
-// slices [images, ceil(C / SLICE), 2]; counters [images, 3], 0 before and after. The tile of dout lies behind that of x.
+// slices [images, ceil(C / SLICE), 2]; counters [images, 3], 0 before and after. The tile of dout lies after that of x.
 template <int V, typename T>
 __device__ __forceinline__ void backward(T *dx, float *totals, const T *dout, const T *x, const float *stats,
                                          const float *layer_stats, const float *lines, float *partial, float *planes,

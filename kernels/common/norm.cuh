@@ -216,7 +216,7 @@ __device__ __forceinline__ Line<V> take_line(const Staged<V, PLANES, LANES> &fro
     return line;
 }
 
-// ---------------------------------------------------------------- the activation behind a norm
+// ---------------------------------------------------------------- the activation after a norm
 // None, ReLU or leaky ReLU: those whose slope follows from the sign of what enters them, so that the backward pass
 // recomputes it from x, which it reads anyway.
 __device__ __forceinline__ float rectify(float v, int act) {

@@ -88,7 +88,7 @@ pub(super) fn depth_note(size: usize, n_dis: Option<usize>) -> Option<String> {
 }
 
 /// clap prints it as part of its own message.
-fn told(e: &Error) -> String {
+fn one_line(e: &Error) -> String {
     match e.hint_text() {
         Some(hint) => format!("{}; {hint}", e.message()),
         None => e.message().to_owned(),
@@ -96,9 +96,9 @@ fn told(e: &Error) -> String {
 }
 
 fn parse_device(text: &str) -> Result<Choice, String> {
-    text.parse().map_err(|e| told(&e))
+    text.parse().map_err(|e| one_line(&e))
 }
 
 fn parse_norm(text: &str) -> Result<NormVariant, String> {
-    text.parse().map_err(|e| told(&e))
+    text.parse().map_err(|e| one_line(&e))
 }

@@ -10,7 +10,7 @@ pub(super) enum End {
     Input(Error),
     /// It was started, and failed.
     Failed(Error),
-    /// It did its work, but not all of it; the rest was told.
+    /// It did its work, but not all of it; the rest was reported.
     Partly,
     /// It was interrupted, and saved.
     Interrupted,

@@ -282,13 +282,13 @@ fn print_sums(
 
 /// The text, or its beginning and its end, so that it fits.
 fn cut(text: &str, columns: usize) -> String {
-    let letters: Vec<char> = text.chars().collect();
-    if letters.len() <= columns {
+    let chars: Vec<char> = text.chars().collect();
+    if chars.len() <= columns {
         return text.to_owned();
     }
     let tail = (columns - 1) / 2;
     let head = columns - 1 - tail;
-    letters[..head].iter().chain(&['…']).chain(&letters[letters.len() - tail..]).collect()
+    chars[..head].iter().chain(&['…']).chain(&chars[chars.len() - tail..]).collect()
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ const HEADER_BYTES: u64 = 64 << 10;
 
 /// Reads and decodes an image of any size.
 ///
-/// The format is told from the contents, not from the name: png, jpeg, webp, bmp, tiff and pnm.
+/// The format follows from the contents, not from the name: png, jpeg, webp, bmp, tiff and pnm.
 /// Whatever the file holds becomes 8-bit RGB:
 /// - grey and palette images, and CMYK jpeg, are converted;
 /// - 16 bits are scaled to 8 and rounded;

@@ -206,7 +206,7 @@ impl Dataset {
         Ok(Self { root: root.to_owned(), train_a, train_b, test_a, test_b, notes })
     }
 
-    /// What a person should be told: files left out, test folders missing. One line each.
+    /// What is to be reported: files left out, test folders missing. One line each.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }

@@ -80,7 +80,7 @@ struct Cache {
     bytes: usize,
 }
 
-/// Images that could not be decoded, and what of that was not told yet.
+/// Images that could not be decoded, and what of that was not reported yet.
 #[derive(Default)]
 struct Trouble {
     unreadable: HashSet<(Domain, usize)>,

@@ -199,7 +199,7 @@ pub enum ConfigError {
         field: &'static str,
         /// What it is.
         value: usize,
-        /// The least it may be.
+        /// The minimum.
         min: usize,
         /// The most.
         max: usize,

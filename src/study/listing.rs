@@ -99,7 +99,7 @@ pub fn sass(text: &str, kernel: &str) -> Vec<Line> {
             out.push(Line { number: 0, text: trimmed.to_owned(), kind: Kind::Label, places: Vec::new() });
         }
     }
-    // Labels of the end, behind the last instruction.
+    // Labels of the end, after the last instruction.
     while out.last().is_some_and(|line| line.kind == Kind::Label) {
         out.pop();
     }

@@ -72,7 +72,7 @@ fn name(model: &Model, id: TensorId) -> String {
 ///
 /// # Errors
 /// When the file cannot be written, and when a weight is not a finite number: such a checkpoint is of
-/// no use to anyone. Nothing is left behind then.
+/// no use to anyone. No file is left then.
 pub fn save(trainer: &Trainer, meta: &Meta, path: &Path) -> Result<()> {
     let model = trainer.model();
     let ids = model.tensors(&SAVED);
@@ -452,7 +452,7 @@ pub fn newest_complete(folder: &Path) -> Result<Newest> {
     Ok(Newest { checkpoint: None, broken })
 }
 
-/// Removes what a run that was killed while writing a file has left behind; returns what it was.
+/// Removes what a run that was killed while writing a file has left; returns what it was.
 ///
 /// # Errors
 /// When the folder cannot be read or a file not be removed.

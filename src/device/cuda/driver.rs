@@ -14,7 +14,7 @@ use crate::{Error, ErrorKind, Result};
 /// the launch that failed.
 pub const SYNC_VARIABLE: &str = "UGATIT_CUDA_SYNC";
 
-/// The least compute capability the kernels are compiled for, times ten.
+/// The lowest compute capability the kernels are compiled for, times ten.
 const LEAST_CAPABILITY: u32 = 80;
 
 /// The oldest driver whose functions suffice: CUDA 12.0, as `cuDriverGetVersion` counts.

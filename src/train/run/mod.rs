@@ -298,7 +298,7 @@ fn announce_checkpoint(
     }
 }
 
-/// Makes the run's folders, keeps others out, and removes what a run that was killed has left behind.
+/// Makes the run's folders, keeps others out, and removes what a run that was killed has left.
 fn prepare_folder(folder: &RunFolder, observer: Observer<'_>) -> Result<Option<File>> {
     for path in [folder.checkpoints(), folder.samples()] {
         fs::create_dir_all(&path).map_err(|e| cannot_write(&path, &e))?;
@@ -307,7 +307,7 @@ fn prepare_folder(folder: &RunFolder, observer: Observer<'_>) -> Result<Option<F
     for path in [folder.path(), &folder.checkpoints(), &folder.samples()] {
         for path in checkpoint::remove_temporary(path)? {
             observer(Event::Note(format!(
-                "removed {}, left behind by a run that was killed",
+                "removed {}, left by a run that was killed",
                 path.display()
             )));
         }
