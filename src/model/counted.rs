@@ -38,8 +38,9 @@ impl Work {
         let from_l2 = distinct + (reads - distinct) * (1.0 - hit);
         // How long a load takes: by where its data is on average.
         let missed = if reads > 0.0 { from_l2 / reads } else { 0.0 };
-        let streamed =
-            if launch.min_bytes > 0 { (dram_bytes / launch.min_bytes as f64).min(1.0) } else { 0.0 };
+        // Of what all blocks ask the L2 for, the share that is not there.
+        let asked = launch.blocks() as f64 * (from_l2 + writes);
+        let streamed = if asked > 0.0 { (dram_bytes / asked).min(1.0) } else { 0.0 };
         let [l1, l2, dram] = machine.latency;
         let load = (1.0 - missed) * l1 + missed * ((1.0 - streamed) * l2 + streamed * dram);
         let chain = chain::of(&sample.counters, f64::from(warps) * ran, [l1, load]);
