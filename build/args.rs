@@ -61,7 +61,9 @@ pub fn generate(kernels: &[Kernel]) -> Result<String, String> {
         }
         if name.is_empty() || structs.insert(name, (fields, members)).is_some() {
             return Err(format!(
-                "error: the struct for the arguments of {} has no name of its own",
+                "error: the struct for the arguments of {} has no name of its own\n\
+                 hint: kernels with the same parameters share a struct, which is named after the words that their \
+                 names begin and end with; name them so that they begin with words which no other kernels have",
                 names.join(", ")
             ));
         }

@@ -274,7 +274,7 @@ fn variant_row(
         html! { td.n.variant { (text) br; (heat_bar(share)) } }
     };
     let traffic = c.traffic_bytes();
-    let beside = format!("{}B, {}", format::binary(traffic), format::ratio(traffic, variant.least_bytes));
+    let beside = format!("{}B, {}", format::binary(traffic), format::ratio(traffic, variant.minimum_traffic));
     html! {
         tr {
             td {

@@ -38,7 +38,7 @@ pub struct Variant {
     /// What it is.
     pub lesson: String,
     /// Bytes the whole operation must move at least.
-    pub least_bytes: u64,
+    pub minimum_traffic: u64,
     /// What ran.
     pub record: Record,
 }
@@ -87,7 +87,7 @@ pub fn adalin(dtype: DType, c: usize) -> Result<Ladder> {
         variants.push(Variant {
             name: format!("{} {}", i + 1, variant.name()),
             lesson: lesson(&variant.about()),
-            least_bytes: case.least_forward() + case.least_backward(),
+            minimum_traffic: case.minimum_forward() + case.minimum_backward(),
             record: Record::of(&executable)?,
         });
     }
@@ -121,12 +121,12 @@ pub fn convolution(ci: usize, co: usize, wanted: &[ConvVariant]) -> Result<Ladde
         tape.backward(&[Seed::Upstream(y, dout)], &[(x, dx), (w, dw)]);
         let options = LowerOptions { conv: Some(variant), ..LowerOptions::default() };
         let program = plan_with("convolution", &tape, &layout, options)?.program;
-        let least = 4 * (3 * inp.len() + 3 * weight.len() + 3 * out.len()) as u64;
+        let minimum = 4 * (3 * inp.len() + 3 * weight.len() + 3 * out.len()) as u64;
         let record = run_on_random(program)?;
         variants.push(Variant {
             name: format!("{} {}", i + 1, variant.name()),
             lesson: lesson(&variant.about()),
-            least_bytes: least,
+            minimum_traffic: minimum,
             record,
         });
     }

@@ -285,26 +285,26 @@ fn the_fused_variants_move_little_more_than_they_must() {
             }
             let emulator = DeviceHandle::new(Emulator::new(Options::default()));
             let [forward, backward] = count(&emulator, &case).unwrap();
-            let tensor = case.least_backward() / 3;
-            let within = |what: &str, got: u64, least: u64| {
-                let ratio = got as f64 / least as f64;
+            let tensor = case.minimum_backward() / 3;
+            let within = |what: &str, got: u64, minimum: u64| {
+                let ratio = got as f64 / minimum as f64;
                 assert!(
                     (1.0..=1.05).contains(&ratio),
-                    "{}: {what} moves {ratio:.3} x the least",
+                    "{}: {what} moves {ratio:.3} x the minimum",
                     case.describe()
                 );
             };
             if variant != NormVariant::Fused {
-                within("forward apply", forward.last_launch_bytes, case.least_forward());
-                within("forward", forward.moved(), case.least_forward() + tensor);
-                within("backward apply", backward.last_launch_bytes, case.least_backward());
-                within("backward", backward.moved(), case.least_backward() + 2 * tensor);
+                within("forward apply", forward.last_launch_bytes, case.minimum_forward());
+                within("forward", forward.moved(), case.minimum_forward() + tensor);
+                within("backward apply", backward.last_launch_bytes, case.minimum_backward());
+                within("backward", backward.moved(), case.minimum_backward() + 2 * tensor);
                 assert_eq!(forward.bank_conflicts + backward.bank_conflicts, 0, "{}", case.describe());
                 // Every sector that a 16-byte access touches is used whole.
                 let sectors = (forward.read_sectors + forward.written_sectors) * 32;
                 assert!(sectors as f64 <= 1.02 * forward.moved() as f64, "{}", case.describe());
             } else {
-                assert!(forward.moved() >= case.least_forward() + tensor);
+                assert!(forward.moved() >= case.minimum_forward() + tensor);
             }
         }
     }
@@ -321,18 +321,18 @@ fn the_cooperative_variant_moves_every_tensor_once() {
         let case = Case::new(Kind::AdaLin, NormVariant::Cooperative, dtype, shape);
         let emulator = DeviceHandle::new(Emulator::new(Options::default()));
         let [forward, backward] = count(&emulator, &case).unwrap();
-        for (what, counts, least) in
-            [("forward", &forward, case.least_forward()), ("backward", &backward, case.least_backward())]
+        for (what, counts, minimum) in
+            [("forward", &forward, case.minimum_forward()), ("backward", &backward, case.minimum_backward())]
         {
-            let ratio = counts.moved() as f64 / least as f64;
+            let ratio = counts.moved() as f64 / minimum as f64;
             assert!(
                 (1.0..=1.05).contains(&ratio),
-                "{}: {what} moves {ratio:.3} x the least",
+                "{}: {what} moves {ratio:.3} x the minimum",
                 case.describe()
             );
             // A sector counts again for each access that takes a part of it: four bytes of a counter, or half of
             // eight channels' planes. With 108 blocks at one image that shows.
-            let sectors = ((counts.read_sectors + counts.written_sectors) * 32) as f64 / least as f64;
+            let sectors = ((counts.read_sectors + counts.written_sectors) * 32) as f64 / minimum as f64;
             let most = if shape.n == 1 { 1.08 } else { 1.05 };
             assert!(sectors <= most, "{}: {what} {sectors:.3}", case.describe());
             assert_eq!(counts.bank_conflicts, 0, "{}: {what}", case.describe());
@@ -436,7 +436,7 @@ fn the_baselines_move_what_their_passes_say() {
         let case = Case::new(Kind::AdaLin, variant, DType::F32, Shape::new(1, 8, 32, 32, 64));
         let emulator = DeviceHandle::new(Emulator::new(Options::default()));
         let [forward, backward] = count(&emulator, &case).unwrap();
-        let tensor = (case.least_backward() / 3) as f64;
+        let tensor = (case.minimum_backward() / 3) as f64;
         for (got, passes) in [(forward, forward_passes), (backward, backward_passes)] {
             // Broadcast operands are read beside the tensors: at most one each time.
             let moved = got.moved() as f64 / tensor;

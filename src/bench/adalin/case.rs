@@ -101,13 +101,13 @@ impl Case {
 
     /// Fewest bytes the forward pass can move between memory and chip: the input in, the output out,
     /// the residual in.
-    pub fn least_forward(&self) -> u64 {
+    pub fn minimum_forward(&self) -> u64 {
         let reads = self.shape.len() * if self.residual { 2 } else { 1 };
         (reads + self.output_len()) as u64 * self.dtype.bytes()
     }
 
     /// Fewest bytes of the backward pass: output gradient and input in, input gradient out.
-    pub fn least_backward(&self) -> u64 {
+    pub fn minimum_backward(&self) -> u64 {
         3 * self.shape.len() as u64 * self.dtype.bytes()
     }
 }

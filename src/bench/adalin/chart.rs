@@ -71,7 +71,7 @@ enum Mark {
     },
 }
 
-/// Bars of times where there are any (rotated buffers, in a graph), else of bytes moved over the least.
+/// Bars of times where there are any (rotated buffers, in a graph), else of traffic over the minimum.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chart {
     width: f64,
@@ -95,7 +95,7 @@ impl Chart {
                 let t = r.time.as_ref()?;
                 (t.regime == "rotated" && t.mode == "graph").then_some(t.microseconds)
             } else {
-                Some(r.counts.as_ref()?.moved() as f64 / r.least_bytes as f64)
+                Some(r.counts.as_ref()?.moved() as f64 / r.minimum_traffic as f64)
             }
         };
         let mut groups: Vec<Group> = Vec::new();
@@ -113,7 +113,7 @@ impl Chart {
         let (unit, title) = if by_time {
             (" µs", "Microseconds a pass, buffers rotated beyond the L2, inside a graph")
         } else {
-            ("x", "Bytes moved over the least possible, counted by the emulator (no time)")
+            ("×", "Traffic over the minimum, counted by the emulator (no time)")
         };
         let mut marks = vec![Mark::Text { x: 12.0, y: 12.0, end: false, bold: true, text: title.into() }];
         let mut top = TOP;

@@ -146,7 +146,7 @@ fn measure(options: &Options, device: &DeviceHandle, out: &mut dyn Write) -> Res
         0.0
     } else {
         let copy = copy_ceiling(device)?;
-        writeln!(out, "{name}; copy ceiling {copy:.0} GB/s (read + written). Times are medians of {SAMPLES} samples by events after 3 runs unmeasured; GB/s of the least bytes; warm: the same buffers each time, rotated: more than {} MiB in turn.", BEYOND_L2 >> 20).map_err(told)?;
+        writeln!(out, "{name}; copy ceiling {copy:.0} GB/s (read + written). Times are medians of {SAMPLES} samples by events after 3 runs unmeasured; GB/s of the minimum traffic; warm: the same buffers each time, rotated: more than {} MiB in turn.", BEYOND_L2 >> 20).map_err(told)?;
         copy
     };
     let (date, commit) = (record::today(), record::commit());
@@ -182,10 +182,10 @@ fn measure(options: &Options, device: &DeviceHandle, out: &mut dyn Write) -> Res
                         shape: [shape.images(), shape.h, shape.w, shape.c],
                         pass: if part == Part::Forward { "forward" } else { "backward" }.into(),
                         work: if case.padded.is_some() { "norm, relu, pad" } else { "norm" }.into(),
-                        least_bytes: if part == Part::Forward {
-                            case.least_forward()
+                        minimum_traffic: if part == Part::Forward {
+                            case.minimum_forward()
                         } else {
-                            case.least_backward()
+                            case.minimum_backward()
                         },
                         counts: None,
                         time: None,
@@ -259,7 +259,7 @@ fn time_program(executable: &Executable, repeats: usize, mode: LaunchMode) -> Re
 /// When the GPU fails, or has too little memory for the case.
 pub fn times(gpu: &DeviceHandle, case: &Case, part: Part, copy_gb_per_s: f64) -> Result<Vec<Time>> {
     let built = case.build()?;
-    let least = if part == Part::Forward { case.least_forward() } else { case.least_backward() };
+    let minimum = if part == Part::Forward { case.minimum_forward() } else { case.minimum_backward() };
     let inputs = Inputs::random(case, 0.5, 1.0, 1);
     let mut times = Vec::new();
     for regime in ["warm", "rotated"] {
@@ -272,14 +272,14 @@ pub fn times(gpu: &DeviceHandle, case: &Case, part: Part, copy_gb_per_s: f64) ->
         }
         let state = built.state(gpu, sets, &inputs)?;
         // Long enough that the ends of the measured time do not matter, in whole rounds of the sets.
-        let repeats = ((1u64 << 30) / least.max(1)).clamp(4, 64) as usize;
+        let repeats = ((1u64 << 30) / minimum.max(1)).clamp(4, 64) as usize;
         let repeats = repeats.next_multiple_of(sets);
         // The backward pass needs what a forward pass leaves, in every set.
         Executable::load(built.program(Part::Forward, sets, sets), &state)?.run()?;
         let executable = Executable::load(built.program(part, repeats, sets), &state)?;
         for (mode, launch_mode) in [("stream", LaunchMode::Stream), ("graph", LaunchMode::Graph)] {
             let microseconds = time_program(&executable, repeats, launch_mode)?;
-            let gb_per_s = least as f64 / microseconds / 1e3;
+            let gb_per_s = minimum as f64 / microseconds / 1e3;
             times.push(Time {
                 regime: regime.into(),
                 mode: mode.into(),
@@ -330,9 +330,9 @@ const COUNTED: Table<10> = Table::new(
         Column::left("pass", 9),
         Column::left("variant", 11).gap(1),
         Column::right("launches", 8).gap(1),
-        Column::right("MB moved", 10).gap(1),
-        Column::right("x least", 8).gap(1),
-        Column::right("x, last", 9).gap(1),
+        Column::right("traffic MB", 10).gap(1),
+        Column::right("× minimum", 9).gap(1),
+        Column::right("×, last", 9).gap(1),
         Column::right("sectors", 12).gap(1),
         Column::right("instr/val", 10).gap(1),
         Column::right("conflicts", 10).gap(1),
@@ -362,14 +362,14 @@ fn rows(out: &mut dyn Write, records: &[Record]) -> std::io::Result<()> {
     for pass in ["forward", "backward"] {
         for r in records.iter().filter(|r| r.pass == pass) {
             if let Some(c) = &r.counts {
-                let (least, values) = (r.least_bytes as f64, r.shape.iter().product::<usize>() as f64);
+                let (minimum, values) = (r.minimum_traffic as f64, r.shape.iter().product::<usize>() as f64);
                 let row = COUNTED.row([
                     r.pass.clone(),
                     r.variant.clone(),
                     c.launches.to_string(),
                     format!("{:.2}", c.moved() as f64 / 1e6),
-                    format!("{:.3}", c.moved() as f64 / least),
-                    format!("{:.3}", c.last_launch_bytes as f64 / least),
+                    format!("{:.3}", c.moved() as f64 / minimum),
+                    format!("{:.3}", c.last_launch_bytes as f64 / minimum),
                     (c.read_sectors + c.written_sectors).to_string(),
                     format!("{:.1}", c.warp_instructions as f64 * 32.0 / values),
                     c.bank_conflicts.to_string(),

@@ -33,8 +33,9 @@ pub struct Record {
     pub pass: String,
     /// `norm`, or `norm, relu, pad` where one launch does all of it.
     pub work: String,
-    /// Fewest bytes to move: forward the input in, the output out; backward both gradients and the input.
-    pub least_bytes: u64,
+    /// Bytes at least: forward the input in, the output out; backward both gradients and the input.
+    #[serde(rename = "least_bytes")]
+    pub minimum_traffic: u64,
     /// What the emulator counted. Counts, not time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<Counts>,
@@ -74,7 +75,7 @@ pub struct Time {
     pub mode: String,
     /// Of one pass, the median of the samples.
     pub microseconds: f64,
-    /// The least bytes over that time.
+    /// The minimum traffic over that time.
     pub gb_per_s: f64,
     /// What a copy reached in the same run, read and written bytes together.
     pub copy_gb_per_s: f64,
@@ -185,12 +186,22 @@ pub fn shape_text(shape: [usize; 4]) -> String {
     shape.map(|v| v.to_string()).join("x")
 }
 
+/// Kind, type and shape, as three cells.
+fn layer(r: &Record) -> String {
+    format!("{} | {} | {}", r.kind, r.dtype, shape_text(r.shape))
+}
+
+/// Where and when it was measured, and of which commit, as three cells.
+fn made(r: &Record) -> String {
+    format!("{} | {} | {}", r.device, r.date, r.commit)
+}
+
 /// What counts are of.
 fn counted_text() -> String {
     let [[forward, backward], [composed_forward, composed_backward]] =
         [NormVariant::Elementary, NormVariant::Composed].map(NormVariant::passes);
     format!(
-        "Counts of the emulator, no time. *Moved* is what threads ask for and give, over the least possible: \
+        "Counts of the emulator, no time. *Traffic* is what threads ask for and give, over the minimum: \
          input in and output out; backward both gradients and the input. Threads of the unfused variants ask for \
          their mean, gamma and the like each time, which a GPU's caches serve: of the tensor itself they \
          move {forward} and {backward} passes (elementary), {composed_forward} and {composed_backward} (composed)."
@@ -221,16 +232,15 @@ pub fn summary(records: &[Record]) -> String {
         let work = if r.work == "norm" { String::new() } else { format!(" ({})", r.work) };
         format!("{source}{}{work}", r.variant)
     };
-    let (layer, end) = ("layer | type | shape | variant", "device | date | commit");
-    let place = |r: &Record| format!("{} | {} | {} | {}", r.kind, r.dtype, shape_text(r.shape), name(r));
-    let made = |r: &Record| format!("{} | {} | {}", r.device, r.date, r.commit);
+    let (first, end) = ("layer | type | shape | variant", "device | date | commit");
+    let place = |r: &Record| format!("{} | {}", layer(r), name(r));
 
     let mut text = format!(
         "![the chart of the figures below]({CHART})\n\n<details><summary>The figures, forward / backward</summary>\n\n"
     );
     let timed = |r: &Record, regime: &str| r.time.clone().filter(|t| t.mode == "graph" && t.regime == regime);
     if records.iter().any(|r| r.time.is_some()) {
-        _ = writeln!(text, "| {layer} | µs, L2-warm | µs, rotated | GB/s, rotated | % of copy | {end} |");
+        _ = writeln!(text, "| {first} | µs, L2-warm | µs, rotated | GB/s, rotated | % of copy | {end} |");
         text += "|---|---|---|---|--:|--:|--:|--:|---|---|---|\n";
         for (_, row) in rows.iter().filter(|(_, row)| row.iter().any(|r| r.time.is_some())) {
             let warm = both(row, &|r| Some(format!("{:.1}", timed(r, "warm")?.microseconds)));
@@ -253,7 +263,7 @@ pub fn summary(records: &[Record]) -> String {
         _ = writeln!(text, "{}\n", counted_text());
         _ = writeln!(
             text,
-            "| {layer} | launches | MB moved | x least | instructions a value | bank conflicts | {end} |"
+            "| {first} | launches | traffic, MB | × minimum | instructions a value | bank conflicts | {end} |"
         );
         text += "|---|---|---|---|--:|--:|--:|--:|--:|---|---|---|\n";
         for (_, row) in rows.iter().filter(|(_, row)| row.iter().any(|r| r.counts.is_some())) {
@@ -266,7 +276,7 @@ pub fn summary(records: &[Record]) -> String {
                 place(row[0]),
                 counted(&|_, c| c.launches.to_string()),
                 counted(&|_, c| format!("{:.1}", c.moved() as f64 / 1e6)),
-                counted(&|r, c| format!("{:.2}", c.moved() as f64 / r.least_bytes as f64)),
+                counted(&|r, c| format!("{:.2}", c.moved() as f64 / r.minimum_traffic as f64)),
                 counted(&|r, c| {
                     let values = r.shape.iter().product::<usize>() as f64;
                     format!("{:.1}", c.warp_instructions as f64 * 32.0 / values)
@@ -292,11 +302,9 @@ pub fn markdown(records: &[Record]) -> String {
             let share = 100.0 * t.gb_per_s / t.copy_gb_per_s;
             _ = writeln!(
                 text,
-                "| {} | {} | {} | {} | {} {} | {} | {} | {:.1} | {:.0} | {} | {} | {} | {} |",
+                "| {} | {} | {} {} | {} | {} | {:.1} | {:.0} | {} | {} |",
                 r.pass,
-                r.kind,
-                r.dtype,
-                shape_text(r.shape),
+                layer(r),
                 r.source,
                 r.variant,
                 t.regime,
@@ -304,9 +312,7 @@ pub fn markdown(records: &[Record]) -> String {
                 t.microseconds,
                 t.gb_per_s,
                 if t.regime == "rotated" { format!("{share:.0}") } else { String::new() },
-                r.device,
-                r.date,
-                r.commit
+                made(r)
             );
         }
         text += "\n";
@@ -314,28 +320,24 @@ pub fn markdown(records: &[Record]) -> String {
     let counted: Vec<&Record> = records.iter().filter(|r| r.counts.is_some()).collect();
     if !counted.is_empty() {
         _ = writeln!(text, "{}\n", counted_text());
-        text += "| pass | layer | type | shape | variant | launches | MB moved | x least | instructions a value | bank conflicts | device | date | commit |\n";
+        text += "| pass | layer | type | shape | variant | launches | traffic, MB | × minimum | instructions a value | bank conflicts | device | date | commit |\n";
         text += "|---|---|---|---|---|--:|--:|--:|--:|--:|---|---|---|\n";
         for r in counted {
             let c = r.counts.as_ref().expect("filtered");
             let values = r.shape.iter().product::<usize>() as f64;
             _ = writeln!(
                 text,
-                "| {} | {} | {} | {} | {}{} | {} | {:.1} | {:.2} | {:.1} | {} | {} | {} | {} |",
+                "| {} | {} | {}{} | {} | {:.1} | {:.2} | {:.1} | {} | {} |",
                 r.pass,
-                r.kind,
-                r.dtype,
-                shape_text(r.shape),
+                layer(r),
                 r.variant,
                 if r.work == "norm" { String::new() } else { format!(" ({})", r.work) },
                 c.launches,
                 c.moved() as f64 / 1e6,
-                c.moved() as f64 / r.least_bytes as f64,
+                c.moved() as f64 / r.minimum_traffic as f64,
                 c.warp_instructions as f64 * 32.0 / values,
                 c.bank_conflicts,
-                r.device,
-                r.date,
-                r.commit
+                made(r)
             );
         }
     }
@@ -359,7 +361,7 @@ pub(super) mod tests {
             shape: [1, 2, 3, 4],
             pass: "forward".into(),
             work: "norm".into(),
-            least_bytes: 192,
+            minimum_traffic: 192,
             counts: Some(Counts {
                 launches: 3,
                 read_bytes: 192,
@@ -388,7 +390,7 @@ pub(super) mod tests {
     #[test]
     fn a_summary_has_a_row_for_each_variant() {
         let backward = |variant| {
-            let mut r = Record { pass: "backward".into(), least_bytes: 288, ..record(variant) };
+            let mut r = Record { pass: "backward".into(), minimum_traffic: 288, ..record(variant) };
             r.counts.as_mut().unwrap().launches = 14;
             r
         };

@@ -4,7 +4,7 @@
 use super::formula::{Over, Tensor};
 use super::layer::{BackwardBuffers, EPS, ForwardBuffers};
 use super::lowering::{NormLowering, Numbers};
-use super::unfused::Eager;
+use super::unfused::{self, Eager};
 use super::vectorised;
 use crate::Result;
 use crate::device::BufferRef;
@@ -13,19 +13,13 @@ use crate::kernels::{args, entry};
 use crate::tape::grid::int;
 
 /// What a forward pass keeps for its backward pass.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Kept {
-    instance: Standardised,
-    /// What AdaLIN has beyond an instance norm: the layer norm, and the blend.
-    blend: Option<(Standardised, Tensor)>,
-    /// After the activation, where there is one.
-    activated: Option<Tensor>,
-    counters: BufferRef,
-}
+///
+/// Beyond the instance norm AdaLIN has the layer norm and the blend.
+pub(super) type Kept = unfused::Kept<Standardised, (Standardised, Tensor)>;
 
 /// `a = (x - mean) * rstd` with its statistics, mean and rstd.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Standardised {
+pub(super) struct Standardised {
     stats: BufferRef,
     a: Tensor,
 }
@@ -34,9 +28,8 @@ struct Standardised {
 pub(super) fn forward(to: NormLowering, io: &ForwardBuffers, out: BufferRef) -> Result<Kept> {
     let e = &mut Eager::new(to)?;
     let normed = e.normed(io, out);
-    let (instance, blend);
-    if let Some(p) = io.params {
-        instance = instance_norm(e, io.inp, None)?;
+    let kept = if let Some(p) = io.params {
+        let instance = instance_norm(e, io.inp, None)?;
         let layer = layer_norm(e, io.inp)?;
         let Numbers { hw, c, n, images_per_affine: per, .. } = e.to.numbers;
         let mix = e.tensor("blend");
@@ -46,20 +39,17 @@ pub(super) fn forward(to: NormLowering, io: &ForwardBuffers, out: BufferRef) -> 
         let (x, gamma, beta) = (In(mix.0), In(p.gamma), In(p.beta));
         let args = args::AdalinComposedScaleShift { out: Out(normed.0), x, gamma, beta, hw, c, per };
         e.to.each("scale and shift", "adalin_composed_scale_shift", args, 2 * e.to.s.len())?;
-        blend = Some((layer, mix));
+        (instance, Some((layer, mix)))
     } else {
-        instance = instance_norm(e, io.inp, Some(normed))?;
-        blend = None;
-    }
-    let activated = e.finish(io, normed, out)?;
-    Ok(Kept { instance, blend, activated, counters: e.counters })
+        (instance_norm(e, io.inp, Some(normed))?, None)
+    };
+    e.finish(io, normed, out, kept)
 }
 
 /// 14 launches for AdaLIN, 2 for an instance norm.
 pub(super) fn backward(to: NormLowering, io: &BackwardBuffers, kept: &Kept) -> Result<()> {
-    let e = &mut Eager { to, counters: kept.counters };
-    let Kept { instance, activated, .. } = *kept;
-    let dout = e.before_activation(io.dout, activated)?;
+    let (mut e, dout) = Eager::backward(to, io.dout, kept)?;
+    let (e, instance) = (&mut e, kept.instance);
     let (Some((layer, mix)), Some(params), Some(grads)) = (kept.blend, io.params, io.dparams) else {
         return input_grad(e, io.dinp, dout, &instance, Over::Channel);
     };

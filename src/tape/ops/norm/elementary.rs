@@ -3,7 +3,7 @@
 use super::formula::{Over, Small, Tensor};
 use super::layer::{BackwardBuffers, EPS, ForwardBuffers};
 use super::lowering::NormLowering;
-use super::unfused::Eager;
+use super::unfused::{self, Eager};
 use crate::Result;
 use crate::device::BufferRef;
 use crate::kernels::arg::{In, Out, Scratch, Write};
@@ -11,18 +11,11 @@ use crate::kernels::args;
 use crate::tape::grid::int;
 
 /// What a forward pass keeps for its backward pass.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Kept {
-    instance: Standardised,
-    blend: Option<Blend>,
-    /// After the activation, where there is one.
-    activated: Option<Tensor>,
-    counters: BufferRef,
-}
+pub(super) type Kept = unfused::Kept<Standardised, Blend>;
 
 /// What AdaLIN has beyond an instance norm.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Blend {
+pub(super) struct Blend {
     layer: Standardised,
     one_less_rho: Small,
     mix: Tensor,
@@ -30,7 +23,7 @@ struct Blend {
 
 /// `a = (x - mean) / sqrt(variance + eps)` and what it came from.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Standardised {
+pub(super) struct Standardised {
     /// x - mean.
     centred: Tensor,
     /// sqrt(variance + eps).
@@ -42,10 +35,9 @@ struct Standardised {
 pub(super) fn forward(to: NormLowering, io: &ForwardBuffers, out: BufferRef) -> Result<Kept> {
     let e = &mut Eager::new(to)?;
     let (x, normed) = (Tensor(io.inp), e.normed(io, out));
-    let (instance, blend);
-    if let Some(params) = io.params {
+    let kept = if let Some(params) = io.params {
         let [rho, gamma, beta] = params.small();
-        instance = standardise(e, x, None, Over::Channel)?;
+        let instance = standardise(e, x, None, Over::Channel)?;
         let layer = standardise(e, x, None, Over::Image)?;
         let first = e.eval(instance.a * rho)?;
         let one_less_rho = e.eval(1.0 - rho)?;
@@ -53,22 +45,18 @@ pub(super) fn forward(to: NormLowering, io: &ForwardBuffers, out: BufferRef) -> 
         let mix = e.eval(first + second)?;
         let scaled = e.eval(mix * gamma)?;
         e.write(normed, scaled + beta)?;
-        blend = Some(Blend { layer, one_less_rho, mix });
+        (instance, Some(Blend { layer, one_less_rho, mix }))
     } else {
-        instance = standardise(e, x, Some(normed), Over::Channel)?;
-        blend = None;
-    }
-    let activated = e.finish(io, normed, out)?;
-    Ok(Kept { instance, blend, activated, counters: e.counters })
+        (standardise(e, x, Some(normed), Over::Channel)?, None)
+    };
+    e.finish(io, normed, out, kept)
 }
 
 /// 47 launches for AdaLIN, 17 for an instance norm: what reverse-mode differentiation of the forward pass's lines
 /// issues, in its order.
 pub(super) fn backward(to: NormLowering, io: &BackwardBuffers, kept: &Kept) -> Result<()> {
-    let e = &mut Eager { to, counters: kept.counters };
-    let Kept { instance, activated, .. } = *kept;
-    let x = Tensor(io.inp);
-    let dout = e.before_activation(io.dout, activated)?;
+    let (mut e, dout) = Eager::backward(to, io.dout, kept)?;
+    let (e, x, instance) = (&mut e, Tensor(io.inp), kept.instance);
     let (Some(blend), Some(params), Some(grads)) = (kept.blend, io.params, io.dparams) else {
         let parts = input_grads(e, x, dout, &instance, Over::Channel)?;
         return add_up(e, &parts, io.dinp);

@@ -18,6 +18,18 @@ pub(super) struct Eager<'s> {
     pub counters: BufferRef,
 }
 
+/// What a forward pass keeps for its backward pass.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Kept<S, B> {
+    /// The instance norm.
+    pub instance: S,
+    /// What AdaLIN has beyond it.
+    pub blend: Option<B>,
+    /// After the activation, where there is one.
+    activated: Option<Tensor>,
+    counters: BufferRef,
+}
+
 /// A formula that one launch evaluates.
 pub(super) trait Formula {
     /// Where its values go.
@@ -44,8 +56,7 @@ pub(super) struct Grouping {
 }
 
 impl<'s> Eager<'s> {
-    /// # Errors
-    /// When the counters cannot be zeroed.
+    /// Before a forward pass.
     pub fn new(to: NormLowering<'s>) -> Result<Self> {
         let counters = to.sink.counters(to.s.images())?;
         Ok(Self { to, counters })
@@ -107,8 +118,14 @@ impl<'s> Eager<'s> {
         if is_last { Tensor(out) } else { self.tensor("normed") }
     }
 
-    /// Activation and residual, a launch each. Leaves the activated tensor, where there is an activation.
-    pub fn finish(&mut self, io: &ForwardBuffers, normed: Tensor, out: BufferRef) -> Result<Option<Tensor>> {
+    /// Activation and residual, a launch each; ends a forward pass.
+    pub fn finish<S, B>(
+        &mut self,
+        io: &ForwardBuffers,
+        normed: Tensor,
+        out: BufferRef,
+        (instance, blend): (S, Option<B>),
+    ) -> Result<Kept<S, B>> {
         let mut activated = None;
         if self.to.layer.act != Activation::None {
             let to = if io.residual.is_some() { self.tensor("activated") } else { Tensor(out) };
@@ -120,18 +137,23 @@ impl<'s> Eager<'s> {
         if let Some(residual) = io.residual {
             self.write(Write::Store(out), activated.unwrap_or(normed) + Tensor(residual))?;
         }
-        Ok(activated)
+        Ok(Kept { instance, blend, activated, counters: self.counters })
     }
 
-    /// The gradient of the normalised tensor.
-    pub fn before_activation(&mut self, dout: BufferRef, activated: Option<Tensor>) -> Result<Tensor> {
-        let Some(Tensor(out)) = activated else { return Ok(Tensor(dout)) };
-        let dinp = self.tensor("before the activation");
-        let (n, act) = (self.to.s.len(), self.to.numbers.act);
+    /// Begins a backward pass, back through the activation: leaves the gradient of the normalised tensor.
+    pub fn backward<S, B>(
+        to: NormLowering<'s>,
+        dout: BufferRef,
+        kept: &Kept<S, B>,
+    ) -> Result<(Self, Tensor)> {
+        let mut by = Self { to, counters: kept.counters };
+        let Some(Tensor(out)) = kept.activated else { return Ok((by, Tensor(dout))) };
+        let dinp = by.tensor("before the activation");
+        let (n, act) = (by.to.s.len(), by.to.numbers.act);
         let args =
             args::ActivationBackward { dinp: Out(dinp.0), dout: In(dout), out: In(out), n: int(n), act };
-        self.to.over("activation", entry::ACTIVATION_BACKWARD_F32, n, args, n)?;
-        Ok(dinp)
+        by.to.over("activation", entry::ACTIVATION_BACKWARD_F32, n, args, n)?;
+        Ok((by, dinp))
     }
 
     /// Back through scale and shift: the gradients of beta and gamma, and that of the blend, which is left.
