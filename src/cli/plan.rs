@@ -134,7 +134,7 @@ fn print_json(
                 "flops": l.flops,
             });
             if let Some(predicted) = predicted {
-                launch["predicted"] = prediction_json(&predicted.launches[index]);
+                launch["predicted"] = predicted.launches[index].time.json();
             }
             launch
         })
@@ -156,13 +156,6 @@ fn print_json(
             json!({ "gpu": predicted.machine.key, "ms": predicted.ms(), "from_ms": low, "to_ms": high });
     }
     writeln!(out, "{json:#}")
-}
-
-/// A prediction with all its terms.
-fn prediction_json(p: &Prediction) -> serde_json::Value {
-    let terms = Term::ALL.iter().zip(p.time.terms);
-    let terms: serde_json::Map<_, _> = terms.map(|(t, us)| (t.name().to_owned(), json!(us))).collect();
-    json!({ "us": p.time.us, "bound": p.time.bound.name(), "waves": p.time.waves, "tail": p.time.tail, "terms_us": terms })
 }
 
 fn print_launches(out: &mut dyn Write, launches: &[Launch], predicted: Option<&Predicted>) -> io::Result<()> {

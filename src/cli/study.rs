@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use ugatit::device::select::Choice;
 use ugatit::format;
+use ugatit::model::{Machine, machine};
 use ugatit::nn::Config;
-use ugatit::study::gpus::{self, Gpu};
 use ugatit::study::run::{Step, training_step};
 use ugatit::study::user_kernel::{self, Argument};
 use ugatit::study::{compile, pages, profile, sass, suggest, table};
@@ -108,6 +108,9 @@ pub(super) struct ProfileArgs {
     /// Where to run: auto, cuda, cuda:N, emulator. The emulator counts, a GPU is timed
     #[arg(long, default_value_t = Choice::Emulator)]
     device: Choice,
+    /// Predict times for this GPU: h100, h200, a100, 4090, 5090 and others; if not given, the one it runs on, or h100
+    #[arg(long = "for", value_name = "GPU")]
+    gpu: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -125,8 +128,8 @@ pub(super) struct StudyArgs {
     /// Folder for the pages
     #[arg(long, default_value = "atlas", value_name = "DIR")]
     out: PathBuf,
-    /// GPU of the rooflines, such as h200, a100, rtx4090
-    #[arg(long, default_value = "h200")]
+    /// GPU that times are predicted for at first: h100, h200, a100, 4090, 5090 and others
+    #[arg(long, default_value = machine::ALL[0].key)]
     gpu: String,
     #[command(flatten)]
     step: StepArgs,
@@ -212,17 +215,19 @@ pub(super) fn kernels(args: &KernelsArgs) -> Result<(), End> {
 
 pub(super) fn profile(args: &ProfileArgs) -> Result<(), End> {
     let step = args.step.step().map_err(End::Input)?;
+    let wanted = args.gpu.as_deref().map(machine::find).transpose().map_err(End::Input)?;
     args.step.note();
     let record = training_step(&step, args.device).map_err(End::Failed)?;
+    let gpu = wanted.or_else(|| machine::of_driver(&record.device)).unwrap_or(&machine::ALL[0]);
     if args.json {
-        print_json(&profile::json(&record, &step))
+        print_json(&profile::json(&record, &step, gpu))
     } else {
-        print(&profile::table(&record, &step))
+        print(&profile::table(&record, &step, gpu))
     }
 }
 
 pub(super) fn study(args: &StudyArgs) -> Result<(), End> {
-    let gpu = gpus::find(&args.gpu).map_err(End::Input)?;
+    let gpu = machine::find(&args.gpu).map_err(End::Input)?;
     match &args.source {
         Some(source) => {
             let launch = args.user_launch(source).map_err(End::Input)?;
@@ -249,7 +254,7 @@ pub(super) fn study(args: &StudyArgs) -> Result<(), End> {
 }
 
 /// Compiles and launches the kernel and writes its page; what is printed of it.
-fn study_user_kernel(args: &StudyArgs, launch: &UserLaunch<'_>, gpu: &'static Gpu) -> Result<String> {
+fn study_user_kernel(args: &StudyArgs, launch: &UserLaunch<'_>, gpu: &'static Machine) -> Result<String> {
     let compiled = compile::compile(launch.source, &args.arch)?;
     let kernel = compiled.find(launch.name)?;
     let (takes, given) = (kernel.params.len(), launch.arguments.len());

@@ -21,6 +21,6 @@ mod work;
 
 pub use cache::Cache;
 pub use machine::Machine;
-pub use predict::{Prediction, Step, predict};
-pub use time::{RANGE, Term, Time, time};
+pub use predict::{Counted, Prediction, Step, count, predict};
+pub use time::{RANGE, Term, Time, largest, terms_json, time};
 pub use work::Work;

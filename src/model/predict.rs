@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use ptx_emulator::{Memory, Module, Sample};
+use ptx_emulator::{LaunchCounters, Memory, Module, Sample};
 use rayon::prelude::*;
 
 use super::{Cache, Machine, Time, Work, time};
@@ -44,16 +44,54 @@ fn key(launch: &Launch) -> Key {
     (launch.kernel.name, launch.grid, launch.block, launch.shared_bytes, args.collect())
 }
 
-/// Predicts every launch of a program, in order. One block of each different launch is run on the emulator, over empty
-/// memory of the true size: a training step of 256 pixels takes some seconds.
+/// Counts of a program's launches: what predictions for any GPU start from.
+#[derive(Clone, Debug)]
+pub struct Counted {
+    samples: Vec<Sample>,
+    /// Of each launch its sample.
+    places: Vec<usize>,
+}
+
+impl Counted {
+    /// From what the emulator counted when it ran every block of every launch of the program.
+    pub fn of_run(program: &Program, counters: Vec<LaunchCounters>) -> Self {
+        let blocks = program.launches.iter().map(Launch::blocks);
+        let whole = |(counters, blocks)| Sample { counters, blocks, read_sectors: None };
+        let samples: Vec<Sample> = counters.into_iter().zip(blocks).map(whole).collect();
+        Self { places: (0..samples.len()).collect(), samples }
+    }
+
+    /// Predicts every launch of the program that was counted, in order.
+    pub fn predict(&self, program: &Program, machine: &Machine) -> Vec<Prediction> {
+        let mut cache = Cache::default();
+        let predict = |(launch, place): (&Launch, &usize)| {
+            let dram = cache.dram_bytes(program, launch, machine);
+            let work = Work::counted(launch, &self.samples[*place], machine, dram);
+            Prediction { work, time: time(machine, &work) }
+        };
+        // Where launches repeat from step to step, so does what the L2 holds at the first.
+        program.launches.iter().zip(&self.places).map(predict).collect()
+    }
+}
+
+/// Predicts every launch of a program, in order: [`count`], then [`Counted::predict`].
 ///
 /// # Errors
-/// When a kernel is faulty, or the host has no address space for its buffers.
+/// As [`count`].
 pub fn predict(
     program: &Program,
     machine: &Machine,
     progress: &(dyn Fn(Step) + Sync),
 ) -> Result<Vec<Prediction>> {
+    Ok(count(program, progress)?.predict(program, machine))
+}
+
+/// Counts every launch of a program. One block of each different launch is run on the emulator, over empty memory of the
+/// true size: a training step of 256 pixels takes some seconds.
+///
+/// # Errors
+/// When a kernel is faulty, or the host has no address space for its buffers.
+pub fn count(program: &Program, progress: &(dyn Fn(Step) + Sync)) -> Result<Counted> {
     let mut different: Vec<&Launch> = Vec::new();
     let mut index: HashMap<Key, usize> = HashMap::new();
     let places: Vec<usize> = program
@@ -85,15 +123,7 @@ pub fn predict(
             },
         )
         .collect();
-    let samples = samples?;
-    let mut cache = Cache::default();
-    let predict = |(launch, place): (&Launch, &usize)| {
-        let dram = cache.dram_bytes(program, launch, machine);
-        let work = Work::counted(launch, &samples[*place], machine, dram);
-        Prediction { work, time: time(machine, &work) }
-    };
-    // Where launches repeat from step to step, so does what the L2 holds at the first.
-    Ok(program.launches.iter().zip(&places).map(predict).collect())
+    Ok(Counted { samples: samples?, places })
 }
 
 /// Runs a block from the middle of a launch: one at the rim may have less to do.

@@ -1,6 +1,7 @@
 //! The formula.
 
 use serde::Serialize;
+use serde_json::{Map, Value as Json, json};
 
 use super::{Machine, Work};
 
@@ -95,6 +96,25 @@ pub struct Time {
     pub tail: f64,
 }
 
+impl Time {
+    /// For programs, with all terms.
+    pub fn json(&self) -> Json {
+        json!({ "us": self.us, "bound": self.bound.name(), "waves": self.waves, "tail": self.tail,
+            "terms_us": terms_json(&self.terms) })
+    }
+}
+
+/// Microseconds of each term by its name.
+pub fn terms_json(terms: &[f64; 10]) -> Map<String, Json> {
+    Term::ALL.iter().zip(terms).map(|(term, us)| (term.name().to_owned(), json!(us))).collect()
+}
+
+/// The largest of the terms.
+pub fn largest(terms: &[f64; 10]) -> Term {
+    let largest = Term::ALL.into_iter().max_by(|a, b| terms[*a as usize].total_cmp(&terms[*b as usize]));
+    largest.unwrap_or(Term::Launch)
+}
+
 /// Bandwidth with so much in flight: neither more than the memory gives nor than latency lets through.
 fn bandwidth(peak: f64, in_flight: f64) -> f64 {
     (peak.powf(-SHARPNESS) + in_flight.powf(-SHARPNESS)).powf(-1.0 / SHARPNESS)
@@ -158,11 +178,10 @@ pub fn time(machine: &Machine, w: &Work) -> Time {
     terms[Term::L2 as usize] = terms[Term::L2 as usize].max(l2);
     terms[Term::Latency as usize] = us(waves * w.chain);
     terms[Term::Dram as usize] = dram;
-    let bound = Term::ALL.into_iter().max_by(|a, b| terms[*a as usize].total_cmp(&terms[*b as usize]));
     let ideal = blocks / slots * tile(resident);
     Time {
         us: total,
-        bound: bound.unwrap_or(Term::Launch),
+        bound: largest(&terms),
         terms,
         waves: blocks / slots,
         tail: if compute > 0.0 && full > 0.0 { (1.0 - ideal / compute).max(0.0) } else { 0.0 },

@@ -6,16 +6,16 @@ use std::path::Path;
 use maud::{Markup, html};
 
 use super::counts::KernelRecord;
-use super::gpus::Gpu;
 use super::ladder::{Ladder, Variant};
 use super::listing::Line;
-use super::page::{self, Dot, Page, figure, heat_bar};
+use super::page::{self, Page, figure, heat_bar};
 use super::profile::Totals;
 use super::run::{Record, Step};
 use super::sass::{self, Disassembly};
 use super::{table, text};
 use crate::format;
 use crate::kernels::{self, Kernel};
+use crate::model::Machine;
 use crate::{Error, ErrorKind, Result};
 
 /// Machine code of modules, disassembled once each.
@@ -67,8 +67,8 @@ pub fn embedded_source(file: &str) -> Option<String> {
 /// What every page shows besides its kernel.
 #[derive(Clone, Copy)]
 pub struct Shown<'a> {
-    /// The GPU of the rooflines.
-    pub gpu: &'static Gpu,
+    /// The GPU that times are predicted for at first.
+    pub gpu: &'static Machine,
     /// The command that made the pages.
     pub command: &'a str,
 }
@@ -136,7 +136,7 @@ fn atlas(
     step: &Step,
     wanted: &[&'static Kernel],
     ladders: &[Ladder],
-    gpu: &'static Gpu,
+    gpu: &'static Machine,
     command: &str,
 ) -> String {
     let body = html! {
@@ -147,14 +147,15 @@ fn atlas(
                  machine."
             }
         } "\n"
-        div.cards { (step_card(record)) "\n" (roofline_card(record, gpu)) } "\n"
+        div.cards { (step_card(record)) "\n" (page::predicted_step(record, gpu)) } "\n"
         @for ladder in ladders.iter().filter(|l| !l.variants.is_empty()) {
             (ladder_section(ladder, wanted, gpu)) "\n"
         }
         (kernels_section(record, wanted)) "\n"
     };
     let footer = html! {
-        "Counted on the emulator; times are predicted from data sheets, not measured. Made by " code { (command) } "."
+        "Counted on the emulator; times are predicted by a model of each GPU, not measured. Made by "
+        code { (command) } "."
     };
     let top = html! { h1 { "ugatit" } span.dim { "atlas of the kernels" } };
     page::document("ugatit – atlas of the kernels", &top, &body, &footer)
@@ -193,38 +194,10 @@ fn step_card(record: &Record) -> Markup {
     }
 }
 
-fn roofline_card(record: &Record, gpu: &'static Gpu) -> Markup {
-    let dot = |k: &KernelRecord| Dot {
-        name: k.kernel.name,
-        flops: k.counts().flops.max(k.flops()),
-        minimum: k.min_bytes(),
-        traffic: 0,
-        matrix: k.uses_matrix(),
-        link: true,
-    };
-    let dots: Vec<Dot> = record.kernels.iter().map(dot).collect();
-    html! {
-        section.card.w6 {
-            h2 { "Roofline " small { "predicted, by minimum traffic" } (page::gpu_select(gpu)) }
-            (page::for_each_gpu(gpu, |gpu| {
-                let predicted: f64 = dots.iter().map(|d| gpu.predicted_ms(d.flops, d.minimum, d.matrix)).sum();
-                html! {
-                    (page::roofline(gpu, &dots))
-                    p.note {
-                        "Predicted for " (gpu.name) ": the step takes at least " (format::milliseconds(predicted))
-                        ", were every kernel on its roof. At these sizes launches and latencies cost more."
-                    }
-                }
-            }))
-        }
-    }
-}
-
-fn ladder_section(ladder: &Ladder, wanted: &[&'static Kernel], gpu: &Gpu) -> Markup {
+fn ladder_section(ladder: &Ladder, wanted: &[&'static Kernel], gpu: &Machine) -> Markup {
     let figures = |r: &Variant| -> [f64; 3] {
         let c = r.record.counts();
-        let predicted = |k: &KernelRecord| gpu.predicted_ms(k.counts().flops, k.min_bytes(), k.uses_matrix());
-        let predicted = r.record.kernels.iter().map(predicted).sum();
+        let predicted = r.record.predicted(gpu).map_or(0.0, |p| p.us / 1e3);
         [c.traffic_bytes() as f64, c.instructions as f64, predicted]
     };
     let most =
@@ -250,8 +223,8 @@ fn ladder_section(ladder: &Ladder, wanted: &[&'static Kernel], gpu: &Gpu) -> Mar
                 }
             }
             p.note {
-                "Minimum traffic: inputs read once and outputs written once by the whole operation. Predicted: the sum \
-                 over its launches of the slower of arithmetic and each launch's minimum traffic."
+                "Minimum traffic: inputs read once and outputs written once by the whole operation. Predicted: its \
+                 launches one after the other."
             }
         }
     }
@@ -263,7 +236,7 @@ fn variant_row(
     values: [f64; 3],
     most: [f64; 3],
     wanted: &[&'static Kernel],
-    gpu: &Gpu,
+    gpu: &Machine,
 ) -> Markup {
     let c = variant.record.counts();
     let kernels = &variant.record.kernels;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::AddAssign;
 
 use crate::kernels::Kernel;
+use crate::model::{Machine, Term, Time, largest, machine};
 
 /// Counts of whatever was executed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,6 +113,43 @@ pub struct LaunchRecord {
     pub counts: Counts,
     /// Measured, on a GPU.
     pub milliseconds: Option<f64>,
+    /// Predicted, on each GPU of [`machine::ALL`] in order; empty where there is no prediction.
+    pub predicted: Vec<Time>,
+}
+
+impl LaunchRecord {
+    /// Predicted for that GPU.
+    pub fn predicted_for(&self, machine: &Machine) -> Option<&Time> {
+        self.predicted.get(machine::ALL.iter().position(|m| m.key == machine.key)?)
+    }
+}
+
+/// The predicted time of several launches, one after the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Predicted {
+    /// Microseconds.
+    pub us: f64,
+    /// Microseconds of each term by itself, in the order of [`Term::ALL`].
+    pub terms: [f64; 10],
+}
+
+impl Predicted {
+    /// The sums over those launches; None where one has no prediction, or there are none.
+    pub fn of<'a>(launches: impl Iterator<Item = &'a LaunchRecord>, machine: &Machine) -> Option<Self> {
+        let mut sum = None;
+        for launch in launches {
+            let time = launch.predicted_for(machine)?;
+            let sum: &mut Self = sum.get_or_insert_default();
+            sum.us += time.us;
+            sum.terms.iter_mut().zip(time.terms).for_each(|(sum, us)| *sum += us);
+        }
+        sum
+    }
+
+    /// The term that takes most over all of them.
+    pub fn bound(&self) -> Term {
+        largest(&self.terms)
+    }
 }
 
 /// All launches of one kernel.
@@ -153,9 +191,9 @@ impl KernelRecord {
         self.launches.iter().map(|l| l.milliseconds).sum()
     }
 
-    /// Whether it uses the matrix units.
-    pub fn uses_matrix(&self) -> bool {
-        ["mma.sync", "wgmma"].iter().any(|op| entry_text(self.kernel).contains(op))
+    /// Predicted time of all launches on that GPU.
+    pub fn predicted(&self, machine: &Machine) -> Option<Predicted> {
+        Predicted::of(self.launches.iter(), machine)
     }
 
     /// The distinct launches: geometry, how often, the first one's label, planned bytes of all of them;
@@ -163,8 +201,7 @@ impl KernelRecord {
     pub fn geometries(&self) -> Vec<Geometry<'_>> {
         let mut found: Vec<Geometry<'_>> = Vec::new();
         for l in &self.launches {
-            let key = (l.grid, l.block, l.shared_bytes);
-            match found.iter_mut().find(|g| (g.first.grid, g.first.block, g.first.shared_bytes) == key) {
+            match found.iter_mut().find(|g| g.has(l)) {
                 Some(g) => {
                     g.times += 1;
                     g.instructions += l.counts.instructions;
@@ -198,14 +235,9 @@ impl Geometry<'_> {
     pub fn threads(&self) -> u32 {
         self.first.block.iter().product()
     }
-}
 
-/// The PTX of one kernel: from its `.entry` to the next one.
-pub fn entry_text(kernel: &Kernel) -> &'static str {
-    let ptx = kernel.module.ptx;
-    let entry = format!(".entry {}(", kernel.name);
-    let Some(start) = ptx.find(&entry) else { return "" };
-    let rest = &ptx[start..];
-    let end = rest[1..].find(".entry ").map_or(rest.len(), |at| at + 1);
-    &rest[..end]
+    /// Whether a launch is one of them.
+    pub fn has(&self, l: &LaunchRecord) -> bool {
+        (self.first.grid, self.first.block, self.first.shared_bytes) == (l.grid, l.block, l.shared_bytes)
+    }
 }

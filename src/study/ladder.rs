@@ -84,11 +84,13 @@ pub fn adalin(dtype: DType, c: usize) -> Result<Ladder> {
         let inputs = Inputs::random(&case, 0.0, 1.0, 1);
         let executable = built.load(&counting_emulator(), &inputs)?;
         executable.run()?;
+        let mut record = Record::of(&executable)?;
+        record.predict()?;
         variants.push(Variant {
             name: format!("{} {}", i + 1, variant.name()),
             lesson: lesson(&variant.about()),
             minimum_traffic: case.minimum_forward() + case.minimum_backward(),
-            record: Record::of(&executable)?,
+            record,
         });
     }
     Ok(Ladder {
@@ -147,7 +149,9 @@ fn run_on_random(program: Arc<Program>) -> Result<Record> {
         executable.state().write(buffer.offset, &values)?;
     }
     executable.run()?;
-    Record::of(&executable)
+    let mut record = Record::of(&executable)?;
+    record.predict()?;
+    Ok(record)
 }
 
 /// What a variant is, what it moves and what bounds it, in sentences.

@@ -5,7 +5,6 @@ pub mod atlas;
 pub mod collect;
 pub mod compile;
 pub mod counts;
-pub mod gpus;
 pub mod ladder;
 pub mod listing;
 pub mod page;

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use super::atlas::{self, Shown};
 use super::compile::Compiled;
 use super::counts::KernelRecord;
-use super::gpus::Gpu;
 use super::ladder;
 use super::listing::Line;
 use super::page::Page;
@@ -13,6 +12,7 @@ use super::run::{Record, Step, training_step};
 use crate::device::select::Choice;
 use crate::format;
 use crate::kernels::Kernel;
+use crate::model::Machine;
 use crate::{Error, ErrorKind, Result};
 
 /// What was written.
@@ -32,7 +32,7 @@ pub struct Written {
 pub fn of_kernels(
     wanted: &[&'static Kernel],
     step: &Step,
-    gpu: &'static Gpu,
+    gpu: &'static Machine,
     folder: &Path,
     command: &str,
 ) -> Result<Written> {
@@ -58,7 +58,7 @@ pub fn of_user_kernel(
     compiled: &Compiled,
     name: &str,
     record: &Record,
-    gpu: &'static Gpu,
+    gpu: &'static Machine,
     folder: &Path,
     command: &str,
 ) -> Result<PathBuf> {

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
-use super::counts::{Counts, KernelRecord};
+use super::counts::{Counts, KernelRecord, Predicted};
 use super::run::{Record, Step};
 use crate::device::{Launch, Program};
 use crate::format::{self, Column, Table};
+use crate::model::{Machine, RANGE, Time, terms_json};
 
 /// Sums over a program's launches, as `ugatit plan` prints them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -48,8 +49,17 @@ fn sorted(record: &Record) -> Vec<&KernelRecord> {
     kernels
 }
 
-/// The step as a table.
-pub fn table(record: &Record, step: &Step) -> String {
+/// The columns of a prediction.
+fn predicted_cells(predicted: Option<Predicted>) -> [String; 2] {
+    let dash = || "–".to_owned();
+    [
+        predicted.map_or_else(dash, |p| format!("{:.1} µs", p.us)),
+        predicted.map_or_else(dash, |p| p.bound().name().to_owned()),
+    ]
+}
+
+/// The step as a table, with times predicted for a GPU.
+pub fn table(record: &Record, step: &Step, gpu: &Machine) -> String {
     let kernels = sorted(record);
     let totals = Totals::of(&record.program);
     let mut out = format!("{}, on {}\n\n", step.describe(), record.device);
@@ -67,11 +77,16 @@ pub fn table(record: &Record, step: &Step) -> String {
                 Column::right("FLOP", 9),
                 Column::right("GB/s", 8),
                 Column::right("GFLOP/s", 8),
+                Column::right("predicted", 11),
+                Column::right("ratio", 6),
+                Column::left("bound by", 0),
             ],
         );
         out += &table.head();
         for k in kernels {
             let ms = k.milliseconds().unwrap_or(0.0);
+            let predicted = k.predicted(gpu);
+            let [us, bound] = predicted_cells(predicted);
             out += &table.row([
                 k.kernel.name.to_owned(),
                 k.launches.len().to_string(),
@@ -81,12 +96,15 @@ pub fn table(record: &Record, step: &Step) -> String {
                 format::count(k.flops()),
                 format!("{:.0}", k.min_bytes() as f64 / ms.max(1e-9) / 1e6),
                 format!("{:.0}", k.flops() as f64 / ms.max(1e-9) / 1e6),
+                us,
+                predicted.map_or_else(|| "–".to_owned(), |p| format!("{:.2}x", p.us / 1e3 / ms.max(1e-9))),
+                bound,
             ]);
         }
         _ = writeln!(
             out,
             "\nMeasured launch by launch with events between them, so the sum of {} is more than a step takes.\n\
-             GB/s: of the minimum traffic.",
+             GB/s: of the minimum traffic. Ratio: of the predicted to the measured time.",
             format::milliseconds(all)
         );
     } else {
@@ -107,30 +125,37 @@ pub fn table(record: &Record, step: &Step) -> String {
                 Column::right("lanes", 5),
                 Column::right("conflicts", 9),
                 Column::right("divergent", 9),
+                Column::right("predicted", 11),
+                Column::left("bound by", 0),
             ],
         );
         out += &table.head();
-        let mut row = |name: &str, launches: u64, c: &Counts, min: u64, flops: u64| {
-            out += &table.row([
-                name.to_owned(),
-                launches.to_string(),
-                format::count(c.instructions),
-                format::percent(c.instructions, all.instructions),
-                format::binary(c.traffic_bytes()),
-                format::binary(min),
-                format::ratio(c.traffic_bytes(), min),
-                format::count(c.flops),
-                format::count(flops),
-                format::ratio(c.flops, flops),
-                format!("{:.1}", c.lanes as f64 / c.instructions.max(1) as f64),
-                format::count(c.conflicts),
-                format::percent(c.divergent, c.branches),
-            ]);
-        };
+        let mut row =
+            |name: &str, launches: u64, c: &Counts, [min, flops]: [u64; 2], p: Option<Predicted>| {
+                let [us, bound] = predicted_cells(p);
+                out += &table.row([
+                    name.to_owned(),
+                    launches.to_string(),
+                    format::count(c.instructions),
+                    format::percent(c.instructions, all.instructions),
+                    format::binary(c.traffic_bytes()),
+                    format::binary(min),
+                    format::ratio(c.traffic_bytes(), min),
+                    format::count(c.flops),
+                    format::count(flops),
+                    format::ratio(c.flops, flops),
+                    format!("{:.1}", c.lanes as f64 / c.instructions.max(1) as f64),
+                    format::count(c.conflicts),
+                    format::percent(c.divergent, c.branches),
+                    us,
+                    bound,
+                ]);
+            };
         for k in kernels {
-            row(k.kernel.name, k.launches.len() as u64, &k.counts(), k.min_bytes(), k.flops());
+            let planned = [k.min_bytes(), k.flops()];
+            row(k.kernel.name, k.launches.len() as u64, &k.counts(), planned, k.predicted(gpu));
         }
-        row("all", totals.launches, &all, totals.min_bytes, totals.flops);
+        row("all", totals.launches, &all, [totals.min_bytes, totals.flops], record.predicted(gpu));
         out += "\nCounted by the emulator. instr: warp instructions; traffic: 32 bytes a sector, before any cache; min: each\n\
                 input once, each output once; lanes: active of 32; conflicts: further wavefronts of shared memory;\n\
                 divergent: of the branches. `ugatit study KERNEL` shows where in the source.\n";
@@ -142,6 +167,14 @@ pub fn table(record: &Record, step: &Step) -> String {
         format::grouped(totals.min_bytes),
         format::grouped(totals.flops)
     );
+    if let Some(predicted) = record.predicted(gpu) {
+        _ = writeln!(
+            out,
+            "predicted for {}: {}, all launches one after the other",
+            gpu.name,
+            format::milliseconds(predicted.us / 1e3)
+        );
+    }
     out
 }
 
@@ -158,8 +191,16 @@ pub(super) fn counts_json(c: &Counts) -> Json {
     })
 }
 
-/// The step for programs.
-pub fn json(record: &Record, step: &Step) -> Json {
+/// A prediction for programs.
+fn predicted_json(predicted: Option<Predicted>) -> Json {
+    predicted.map_or(
+        Json::Null,
+        |p| json!({ "us": p.us, "bound": p.bound().name(), "terms_us": terms_json(&p.terms) }),
+    )
+}
+
+/// The step for programs, with times predicted for a GPU.
+pub fn json(record: &Record, step: &Step, gpu: &Machine) -> Json {
     let totals = Totals::of(&record.program);
     let counted = record.counts();
     let all = counted.instructions;
@@ -172,7 +213,8 @@ pub fn json(record: &Record, step: &Step) -> Json {
                 .iter()
                 .map(|l| {
                     json!({ "label": l.label, "grid": l.grid, "block": l.block, "shared_bytes": l.shared_bytes,
-                        "min_bytes": l.min_bytes, "flops": l.flops, "milliseconds": l.milliseconds })
+                        "min_bytes": l.min_bytes, "flops": l.flops, "milliseconds": l.milliseconds,
+                        "predicted": l.predicted_for(gpu).map(Time::json) })
                 })
                 .collect();
             json!({
@@ -180,7 +222,7 @@ pub fn json(record: &Record, step: &Step) -> Json {
                 "min_bytes": k.min_bytes(), "flops": k.flops(),
                 "share": if all > 0 { counts.instructions as f64 / all as f64 } else { 0.0 },
                 "milliseconds": k.milliseconds(), "counted": counts_json(&counts), "classes": k.classes,
-                "launches": launches,
+                "predicted": predicted_json(k.predicted(gpu)), "launches": launches,
             })
         })
         .collect();
@@ -192,6 +234,10 @@ pub fn json(record: &Record, step: &Step) -> Json {
         "norm": step.norm,
         "total": { "launches": totals.launches, "min_bytes": totals.min_bytes, "flops": totals.flops,
             "counted": counts_json(&counted) },
+        "predicted": record.predicted(gpu).map(|p| {
+            let [from, to] = RANGE.map(|share| share * p.us / 1e3);
+            json!({ "gpu": gpu.key, "ms": p.us / 1e3, "from_ms": from, "to_ms": to })
+        }),
         "kernels": kernels,
     })
 }

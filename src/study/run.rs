@@ -7,12 +7,13 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::collect;
-use super::counts::{Counts, KernelRecord, LaunchRecord};
+use super::counts::{Counts, KernelRecord, LaunchRecord, Predicted};
 use crate::Result;
 use crate::device::Program;
 use crate::device::emulator::{Emulator, Options};
 use crate::device::executable::{DeviceHandle, Executable};
 use crate::device::select::{self, Choice};
+use crate::model::{self, Machine};
 use crate::nn::Config;
 use crate::tape::NormVariant;
 use crate::train::{Recording, Trainer, TrainingPlan};
@@ -83,6 +84,38 @@ impl Record {
         Ok(Self::group(device, program, |i| (collect::Counted::default(), times.get(i).copied())))
     }
 
+    /// Predicts the time of each launch on every GPU there are constants of. One block of each different launch is run
+    /// on the emulator.
+    ///
+    /// # Errors
+    /// When a kernel is faulty, or the host has no address space for its buffers.
+    pub fn predict(&mut self) -> Result<()> {
+        let program = self.program.clone();
+        self.predict_from(&program, &model::count(&program, &|_| ())?);
+        Ok(())
+    }
+
+    /// The same from what was counted before, of the record's launches as `program` has them.
+    pub(super) fn predict_from(&mut self, program: &Program, counted: &model::Counted) {
+        for machine in &model::machine::ALL {
+            let mut places: HashMap<&str, usize> = HashMap::new();
+            for (launch, prediction) in program.launches.iter().zip(counted.predict(program, machine)) {
+                let name = launch.kernel.name;
+                let place = places.entry(name).or_default();
+                let kernel = self.kernels.iter_mut().find(|k| k.kernel.name == name);
+                if let Some(record) = kernel.and_then(|k| k.launches.get_mut(*place)) {
+                    record.predicted.push(prediction.time);
+                }
+                *place += 1;
+            }
+        }
+    }
+
+    /// Predicted time of all launches on that GPU.
+    pub fn predicted(&self, machine: &Machine) -> Option<Predicted> {
+        Predicted::of(self.kernels.iter().flat_map(|k| &k.launches), machine)
+    }
+
     /// Groups a program's launches by kernel; `details` gives the counts, lines and classes of each and
     /// its time.
     pub(super) fn group(
@@ -114,6 +147,7 @@ impl Record {
                 flops: launch.flops,
                 counts: counted.total,
                 milliseconds,
+                predicted: Vec::new(),
             });
         }
         Self { device, program, kernels }
@@ -125,7 +159,7 @@ pub fn counting_emulator() -> DeviceHandle {
     DeviceHandle::new(Emulator::new(Options { count: true, ..Options::default() }))
 }
 
-/// Runs one step. On the emulator everything is counted, on a GPU every launch is timed.
+/// Runs one step. On the emulator everything is counted, on a GPU every launch is timed; both have predicted times.
 ///
 /// # Errors
 /// When the device is not there or has too little memory, or a kernel is faulty.
@@ -141,5 +175,7 @@ pub fn training_step(step: &Step, choice: Choice) -> Result<Record> {
     let (a, b) = (images(), images());
     trainer.step(1, &a, &b)?;
     trainer.losses()?;
-    Record::of(trainer.executable())
+    let mut record = Record::of(trainer.executable())?;
+    record.predict()?;
+    Ok(record)
 }

@@ -9,6 +9,7 @@ use super::run::{Record, counting_emulator};
 use crate::device::executable::Executable;
 use crate::device::{Arg, BUFFER_ALIGN, Buffer, BufferRef, Launch, Program, Space};
 use crate::kernels::{Kernel, ParamKind};
+use crate::model::Counted;
 use crate::{Error, Result};
 
 /// Element type of a buffer.
@@ -181,7 +182,16 @@ pub fn run(
         executable.state().write(at, &bytes)?;
     }
     executable.run()?;
-    Record::of(&executable)
+    let mut record = Record::of(&executable)?;
+    // No plan says what it moves: what its buffers hold, or its traffic where that is less.
+    let mut program = (*record.program).clone();
+    let held: u64 = program.buffers.iter().map(|b| b.bytes).sum();
+    for launch in &mut program.launches {
+        launch.min_bytes = held.min(record.counts().traffic_bytes());
+    }
+    let counted = Counted::of_run(&program, executable.counters().unwrap_or_default());
+    record.predict_from(&program, &counted);
+    Ok(record)
 }
 
 /// An example of each argument that a kernel takes, with its name; `before` stands in front of each.

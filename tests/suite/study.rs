@@ -5,12 +5,14 @@ use std::process::Command;
 
 use crate::command::{Ended, command};
 use ugatit::device::select::Choice;
+use ugatit::format;
 use ugatit::kernels::{self, Kernel};
+use ugatit::model::{Term, machine, predict};
 use ugatit::nn::Config;
-use ugatit::study::counts::Counts;
+use ugatit::study::counts::{Counts, KernelRecord};
 use ugatit::study::profile::{self, Totals};
 use ugatit::study::run::{Record, Step, training_step};
-use ugatit::study::{atlas, gpus, suggest, user_kernel};
+use ugatit::study::{atlas, suggest, user_kernel};
 use ugatit::tape::NormVariant;
 use ugatit::train::{Model, Recording, record_step};
 
@@ -33,14 +35,35 @@ fn a_profile_has_the_totals_of_the_plan() {
     assert_eq!(totals.min_bytes, record.kernels.iter().map(|k| k.min_bytes()).sum::<u64>());
     assert_eq!(totals.flops, record.kernels.iter().map(|k| k.flops()).sum::<u64>());
 
-    let json = profile::json(&record, &step);
+    let a100 = machine::find("a100").unwrap();
+    let json = profile::json(&record, &step, a100);
     assert_eq!(json["total"]["launches"], totals.launches);
     assert_eq!(json["total"]["flops"], totals.flops);
     let shares: f64 = json["kernels"].as_array().unwrap().iter().map(|k| k["share"].as_f64().unwrap()).sum();
     assert!((shares - 1.0).abs() < 1e-9, "the shares add up to {shares}");
-    let table = profile::table(&record, &step);
+    let table = profile::table(&record, &step, a100);
     for k in &record.kernels {
         assert!(table.contains(k.kernel.name), "{} is missing", k.kernel.name);
+    }
+
+    // What is predicted is what the plan predicts, and the terms are of those launches.
+    let planned: f64 = predict(&plan, a100, &|_| ()).unwrap().iter().map(|p| p.time.us).sum();
+    let shown = json["predicted"]["ms"].as_f64().unwrap();
+    assert!((shown * 1e3 - planned).abs() < 1e-6 * planned, "{shown} ms, planned {planned} µs");
+    assert!(
+        table.contains(&format!("predicted for A100 80 GB SXM: {}", format::milliseconds(shown))),
+        "{table}"
+    );
+    for k in json["kernels"].as_array().unwrap() {
+        let launches = k["launches"].as_array().unwrap();
+        for key in ["us", "launch"] {
+            let of = |p: &serde_json::Value| {
+                if key == "us" { p["us"].as_f64().unwrap() } else { p["terms_us"][key].as_f64().unwrap() }
+            };
+            let sum: f64 = launches.iter().map(|l| of(&l["predicted"])).sum();
+            assert!(sum > 0.0 && (sum - of(&k["predicted"])).abs() < 1e-6 * sum, "{}: {key}", k["name"]);
+        }
+        assert_eq!(k["predicted"]["terms_us"].as_object().unwrap().len(), Term::ALL.len());
     }
 
     // Every kernel did something, and what its PTX lines did is what its launches did.
@@ -55,18 +78,35 @@ fn a_profile_has_the_totals_of_the_plan() {
     // The pages of all its kernels: no source line is lost, nothing is fetched from elsewhere.
     let folder = tempfile::tempdir().expect("a folder");
     let wanted: Vec<&'static Kernel> = record.kernels.iter().map(|k| k.kernel).take(12).collect();
-    let shown = atlas::Shown { gpu: gpus::find("a100").unwrap(), command: "a test" };
+    let shown = atlas::Shown { gpu: a100, command: "a test" };
     atlas::write(folder.path(), &record, &step, &wanted, [&[], &[]], shown, true).unwrap();
     for kernel in wanted {
         let page = std::fs::read_to_string(folder.path().join(format!("{}.html", kernel.name))).unwrap();
-        check_page(&page, kernel.name, record_of(&record, kernel.name));
+        let of_kernel = record_of(&record, kernel.name);
+        check_page(&page, kernel.name, of_kernel.counts());
+        check_predicted(&page, of_kernel);
     }
     let index = std::fs::read_to_string(folder.path().join("index.html")).unwrap();
     assert_self_contained(&index, "index.html");
+    // The predicted time of the step for every GPU, of which one is shown.
+    for gpu in &machine::ALL {
+        let ms = format::milliseconds(record.predicted(gpu).unwrap().us / 1e3);
+        assert!(index.contains(&format!("Predicted for {}: the step takes {ms}", gpu.name)), "{}", gpu.key);
+    }
+    assert_eq!(index.matches("class=\"gpu on\"").count(), 1);
 }
 
-fn record_of(record: &Record, name: &str) -> Counts {
-    record.kernels.iter().find(|k| k.kernel.name == name).expect("it ran").counts()
+fn record_of<'a>(record: &'a Record, name: &str) -> &'a KernelRecord {
+    record.kernels.iter().find(|k| k.kernel.name == name).expect("it ran")
+}
+
+/// A page has a row of bars for each geometry on every GPU: up to eight.
+fn check_predicted(page: &str, record: &KernelRecord) {
+    let rows = record.geometries().len().min(8) * machine::ALL.len();
+    assert_eq!(page.matches("<span class=\"terms\">").count(), rows, "{}", record.kernel.name);
+    let all = record.predicted(&machine::ALL[0]).unwrap().us / 1e3;
+    let sentence = format!("Predicted for H100 SXM: {} in all launches", format::milliseconds(all));
+    assert!(page.contains(&sentence), "{}: {sentence}", record.kernel.name);
 }
 
 /// Sums of the source rows and of the PTX rows are the kernel's counts.
@@ -157,6 +197,7 @@ fn a_user_kernel_is_counted() {
     assert_self_contained(&page, "scale");
     assert!(page.contains("Scales, each thread one element."));
     assert!(page.contains("data-at=\"mine.cu:9\""));
+    assert_eq!(page.matches("<span class=\"terms\">").count(), machine::ALL.len());
 
     // 32 lanes in one bank: 31 wavefronts more, for the store and for the load.
     let page = study_text(USERS, "one_bank", "1", "32", &["buf:f32:32:empty"]).unwrap();

@@ -256,7 +256,7 @@ impl Builder {
     }
 }
 
-impl norm::Sink for Builder {
+impl norm::LaunchSink for Builder {
     fn scratch(&mut self, name: &str, bytes: u64) -> BufferRef {
         self.buffer(name.to_owned(), Space::Arena, 0, bytes)
     }

@@ -4,21 +4,20 @@
 
 mod data;
 mod highlight;
-mod roofline;
+mod predicted;
 mod sources;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::counts::KernelRecord;
-use super::gpus::{self, Gpu};
 use super::listing::{self, Kind, Line};
 use super::{sass, table};
 use crate::format;
-use crate::model::occupancy;
+use crate::model::{Machine, occupancy};
 use sources::Sources;
 
 pub(super) use data::heat_bar;
-pub(super) use roofline::{Dot, gpu_select, roofline};
+pub(super) use predicted::step_card as predicted_step;
 
 const CSS: &str = include_str!("page.css");
 const JS: &str = include_str!("page.js");
@@ -35,8 +34,8 @@ pub struct Page<'a> {
     pub sass: Vec<(u32, Vec<Line>)>,
     /// Names of the pages before and after.
     pub neighbours: [Option<&'a str>; 2],
-    /// The roof shown first.
-    pub gpu: &'static Gpu,
+    /// The GPU that times are predicted for at first.
+    pub gpu: &'static Machine,
     /// The text of a source file.
     pub source_of: &'a dyn Fn(&str) -> Option<String>,
     /// The atlas exists.
@@ -74,15 +73,6 @@ pub(super) fn figure(value: impl AsRef<str>, what: &str) -> Markup {
     html! { div { b { (value.as_ref()) } span { (what) } } }
 }
 
-/// For each GPU a part of the page, of which the script shows the chosen one.
-pub(super) fn for_each_gpu(chosen: &Gpu, part: impl Fn(&Gpu) -> Markup) -> Markup {
-    html! {
-        @for gpu in &gpus::ALL {
-            div.gpu.on[gpu == chosen] data-gpu=(gpu.key) { (part(gpu)) }
-        }
-    }
-}
-
 impl Page<'_> {
     /// The page.
     pub fn html(&self) -> String {
@@ -104,14 +94,14 @@ impl Page<'_> {
             (self.lead()) "\n"
             div.cards { "\n"
                 (self.counters_card()) "\n"
-                (self.roofline_card()) "\n"
+                (predicted::card(self.record, self.gpu)) "\n"
                 div.w7.stack { (self.launches_card()) "\n" (sources.hottest_card()) }
                 (self.static_card()) "\n"
             } "\n"
             (sources.viewer())
         };
         let footer = html! {
-            "Counted on the emulator, which ran the PTX shown here; times are predicted from data sheets, not \
+            "Counted on the emulator, which ran the PTX shown here; times are predicted by a model of each GPU, not \
              measured. Made by " code { (self.command) } "."
         };
         document(&format!("{} – ugatit", kernel.name), &top, &body, &footer)
@@ -230,37 +220,6 @@ impl Page<'_> {
                         span { i style=(colour(i)) {} (name(class, **n)) }
                     }
                 }
-            }
-        }
-    }
-
-    fn roofline_card(&self) -> Markup {
-        let (r, c) = (self.record, self.record.counts());
-        let matrix = r.uses_matrix();
-        let flops = if c.flops > 0 { c.flops } else { r.flops() };
-        let (minimum, traffic) = (r.min_bytes(), c.traffic_bytes());
-        let dots = [Dot { name: r.kernel.name, flops, minimum, traffic, matrix, link: false }];
-        let prediction = |gpu: &Gpu| {
-            let best = gpu.predicted_ms(flops, minimum, matrix);
-            let worst = gpu.predicted_ms(flops, traffic, matrix);
-            let peak = if matrix { gpu.matrix } else { gpu.fp32 };
-            let by_arithmetic = flops as f64 / peak > minimum as f64 / gpu.bandwidth;
-            html! {
-                p.note {
-                    "Predicted for " (gpu.name) ": at least " (format::milliseconds(best)) " in all launches if caches \
-                     serve every repeated byte (●, bound by " (if by_arithmetic { "arithmetic" } else { "memory" })
-                    "), " (format::milliseconds(worst.max(best)))
-                    " if none (○). Launch overheads and latencies are not in it."
-                }
-            }
-        };
-        html! {
-            section.card.w5 {
-                h2 { "Roofline " small { "predicted" } (gpu_select(self.gpu)) }
-                (for_each_gpu(self.gpu, |gpu| html! {
-                    (roofline(gpu, &dots))
-                    @if c.instructions > 0 { (prediction(gpu)) }
-                }))
             }
         }
     }

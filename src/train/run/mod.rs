@@ -306,10 +306,7 @@ fn prepare_folder(folder: &RunFolder, observer: Observer<'_>) -> Result<Option<F
     let lock = folder.lock()?;
     for path in [folder.path(), &folder.checkpoints(), &folder.samples()] {
         for path in checkpoint::remove_temporary(path)? {
-            observer(Event::Note(format!(
-                "removed {}, left by a run that was killed",
-                path.display()
-            )));
+            observer(Event::Note(format!("removed {}, left by a run that was killed", path.display())));
         }
     }
     Ok(lock)

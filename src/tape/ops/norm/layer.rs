@@ -10,7 +10,7 @@ use crate::tensor::{DType, Shape};
 pub const EPS: f32 = 1e-5;
 
 /// Where launches go, and where their scratch memory comes from.
-pub trait Sink {
+pub trait LaunchSink {
     /// Memory for results between launches; undefined until the first launch that names it.
     fn scratch(&mut self, name: &str, bytes: u64) -> BufferRef;
 

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::layer::{Layer, Sink};
+use super::layer::{LaunchSink, Layer};
 use crate::Result;
 use crate::device::{BufferRef, Launch};
 use crate::kernels::{Args, KernelOf};
@@ -64,7 +64,7 @@ fn block(groups: usize) -> (usize, usize) {
 
 /// The context in which a variant makes the launches of a layer.
 pub(super) struct NormLowering<'s> {
-    pub sink: &'s mut dyn Sink,
+    pub sink: &'s mut dyn LaunchSink,
     pub s: Shape,
     pub layer: Layer,
     pub numbers: Numbers,
@@ -78,7 +78,7 @@ pub(super) struct NormLowering<'s> {
 
 impl<'s> NormLowering<'s> {
     /// For kernels with 16 bytes a memory access where the channels allow it. `affine`: with parameters.
-    pub fn new(sink: &'s mut dyn Sink, layer: &Layer, affine: bool) -> Self {
+    pub fn new(sink: &'s mut dyn LaunchSink, layer: &Layer, affine: bool) -> Self {
         let s = layer.shape;
         let wide = if layer.dtype == DType::F32 { 4 } else { 8 };
         let v = if s.c.is_multiple_of(wide) { wide } else { 1 };

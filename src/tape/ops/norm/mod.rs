@@ -13,7 +13,7 @@ mod pad_fused;
 mod unfused;
 mod vectorised;
 
-pub use layer::{BackwardBuffers, EPS, ForwardBuffers, Layer, Output, ParamGrads, Params, Sink};
+pub use layer::{BackwardBuffers, EPS, ForwardBuffers, LaunchSink, Layer, Output, ParamGrads, Params};
 
 use lowering::NormLowering;
 
@@ -54,7 +54,7 @@ enum Kept {
 /// When the variant cannot do what is asked for: padding in a variant that does not fuse it, an activation in 16 bits
 /// in an unfused variant.
 pub fn forward(
-    sink: &mut dyn Sink,
+    sink: &mut dyn LaunchSink,
     layer: &Layer,
     variant: NormVariant,
     io: &ForwardBuffers,
@@ -82,7 +82,7 @@ pub fn forward(
 ///
 /// # Errors
 /// When a launch does not fit its kernel.
-pub fn backward(sink: &mut dyn Sink, layer: &Layer, io: &BackwardBuffers, saved: &Saved) -> Result<()> {
+pub fn backward(sink: &mut dyn LaunchSink, layer: &Layer, io: &BackwardBuffers, saved: &Saved) -> Result<()> {
     let to = NormLowering::new(sink, layer, io.params.is_some());
     match &saved.0 {
         Kept::Elementary(kept) => elementary::backward(to, io, kept),
@@ -276,7 +276,7 @@ impl Operation for NormGrad {
     }
 }
 
-impl Sink for Lowering<'_> {
+impl LaunchSink for Lowering<'_> {
     fn scratch(&mut self, name: &str, bytes: u64) -> BufferRef {
         self.scratch_bytes(name, bytes)
     }
