@@ -62,8 +62,8 @@ pub fn generate(kernels: &[Kernel]) -> Result<String, String> {
         if name.is_empty() || structs.insert(name, (fields, members)).is_some() {
             return Err(format!(
                 "error: the struct for the arguments of {} has no name of its own\n\
-                 hint: kernels with the same parameters share a struct, which is named after the words that their \
-                 names begin and end with; name them so that they begin with words which no other kernels have",
+                 hint: kernels with the same parameters share a struct, named after the words that all their names \
+                 begin and end with; begin the new kernel's name with the words of the others",
                 names.join(", ")
             ));
         }

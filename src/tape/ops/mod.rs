@@ -11,14 +11,17 @@
 //!
 //! To add a variant of the norms:
 //!
-//! * `kernels/adalin/<n>_<variant>.cu`: its kernels, under names that no other file has. Kernels with the same
-//!   parameters share a struct of arguments, named after what their names begin with; so where the parameters are those
-//!   of another variant, the variant's word stands after the family's, as in `adalin_forward_<variant>_f32`.
+//! * `kernels/adalin/<n>_<variant>.cu`, `n` one more than the last: its kernels, under names that no other file has.
+//!   Kernels with the same parameters share a struct of arguments, named after the words that all their names begin and
+//!   end with. So where the parameters are those of another variant, begin with that variant's words and put the new
+//!   one's after them, as in `adalin_finish_<variant>_f32`; other words rename the struct for both, or leave it without
+//!   a name.
 //! * `norm/<variant>.rs`: `forward` and `backward`, which make its launches, and `mod <variant>;` in `norm/mod.rs`.
-//! * in `variant.rs` a line in the enum and one in its `ALL`. The compiler asks for what the program must know of it
-//!   (`properties`) and for its launches (`forward` in `norm/mod.rs`; where no other variant's `backward` reads what it
-//!   keeps, `Kept` has a line for it and `backward` an arm). Unit tests of `variant.rs` hold list and files together,
-//!   and those of `tests/suite/adalin.rs` take every variant by themselves.
+//! * in `variant.rs` a line in the enum and one in its `ALL`, whose length grows by one. The compiler asks for what the
+//!   program must know of it (`properties`) and for its launches (`forward` in `norm/mod.rs`; where no other variant's
+//!   `backward` reads what it keeps, `Kept` has a line for it and `backward` an arm). So nothing is edited but
+//!   `variant.rs` and `norm/mod.rs`. Unit tests of `variant.rs` hold list and files together, and those of
+//!   `tests/suite/adalin.rs` take every variant by themselves.
 //!
 //! A variant of the convolutions is the same with `kernels/conv`, `conv/<variant>.rs` and `Chosen` in `conv/mod.rs`.
 //!
