@@ -227,7 +227,7 @@ mod tests {
     fn a_chart_says_what_was_measured() {
         let svg = Chart::new(&records()).svg();
         for text in
-            ["adalin, 1x2x3x4 f32, forward", "adalin, 1x2x3x4 f32, backward", ">fused<", ">3.00x<", ">1.50x<"]
+            ["adalin, 1x2x3x4 f32, forward", "adalin, 1x2x3x4 f32, backward", ">fused<", ">3.00×<", ">1.50×<"]
         {
             assert!(svg.contains(text), "{text} is not in\n{svg}");
         }
