@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 use serde_json::json;
 use ugatit::device::Launch;
 use ugatit::format::{self, Column, Table};
-use ugatit::model::{self, Machine, Prediction, RANGE, Term, machine};
+use ugatit::model::{self, Machine, Prediction, Term, machine};
 use ugatit::nn::Config;
 use ugatit::study::profile::Totals;
 use ugatit::train::{MemoryEstimate, Recording, TrainingPlan};
@@ -50,7 +50,7 @@ impl Predicted {
 
     /// `predicted for an H100 SXM: 98.1 ms (78 to 123)`.
     fn describe(&self) -> String {
-        let [low, high] = RANGE.map(|share| share * self.ms());
+        let [low, high] = model::range(self.ms());
         let ms = format::milliseconds(self.ms());
         format!(
             "predicted for {}: {ms} a step, {low:.1} to {high:.1} ms within the model's error",
@@ -151,7 +151,7 @@ fn print_json(
         "memory": plan.memory(),
     });
     if let Some(predicted) = predicted {
-        let [low, high] = RANGE.map(|share| share * predicted.ms());
+        let [low, high] = model::range(predicted.ms());
         json["predicted"] =
             json!({ "gpu": predicted.machine.key, "ms": predicted.ms(), "from_ms": low, "to_ms": high });
     }

@@ -22,5 +22,5 @@ mod work;
 pub use cache::Cache;
 pub use machine::Machine;
 pub use predict::{Counted, Prediction, Step, count, predict};
-pub use time::{RANGE, Term, Time, largest, terms_json, time};
+pub use time::{Term, Time, largest, range, terms_json, time};
 pub use work::Work;

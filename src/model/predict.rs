@@ -112,16 +112,15 @@ pub fn count(program: &Program, progress: &(dyn Fn(Step) + Sync)) -> Result<Coun
         }
     }
     let done = AtomicUsize::new(0);
+    // A block runs on the thread that asks for it.
+    let emulator = ptx_emulator::Emulator::new(ptx_emulator::Options { threads: 1, ..Default::default() });
     let samples: Result<Vec<Sample>> = different
         .par_iter()
-        .map_init(
-            || ptx_emulator::Emulator::new(ptx_emulator::Options { threads: 1, ..Default::default() }),
-            |emulator, launch| {
-                let sample = sample(emulator, &modules[launch.kernel.module.file], launch)?;
-                progress(Step { done: done.fetch_add(1, Relaxed) + 1, of: different.len() });
-                Ok(sample)
-            },
-        )
+        .map(|launch| {
+            let sample = sample(&emulator, &modules[launch.kernel.module.file], launch)?;
+            progress(Step { done: done.fetch_add(1, Relaxed) + 1, of: different.len() });
+            Ok(sample)
+        })
         .collect();
     Ok(Counted { samples: samples?, places })
 }

@@ -1,6 +1,5 @@
 //! The formula.
 
-use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
 use super::{Machine, Work};
@@ -20,12 +19,13 @@ const SPECIAL: f64 = 16.0;
 /// How sharply bytes in flight and bandwidth bound each other, as the exponent of a power mean: fit.
 const SHARPNESS: f64 = 3.0;
 
-/// Fractions of a predicted total between which the true one is expected.
-pub const RANGE: [f64; 2] = [0.8, 1.25];
+/// Between which times the true one is expected where a step is predicted to take `total`, in its unit.
+pub fn range(total: f64) -> [f64; 2] {
+    [0.8 * total, 1.25 * total]
+}
 
 /// What a launch's time is made of: each by itself, were nothing else in the way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Term {
     /// Starting the kernel, and barriers of the whole grid.
     Launch,

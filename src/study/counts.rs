@@ -97,6 +97,8 @@ impl std::iter::Sum for Counts {
 /// One launch and what it did.
 #[derive(Clone, Debug)]
 pub struct LaunchRecord {
+    /// Its place among the program's launches.
+    pub index: usize,
     /// What it does for the model.
     pub label: String,
     /// Blocks.

@@ -9,7 +9,7 @@ use super::counts::{Counts, KernelRecord, Predicted};
 use super::run::{Record, Step};
 use crate::device::{Launch, Program};
 use crate::format::{self, Column, Table};
-use crate::model::{Machine, RANGE, Time, terms_json};
+use crate::model::{Machine, Time, range, terms_json};
 
 /// Sums over a program's launches, as `ugatit plan` prints them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -235,7 +235,7 @@ pub fn json(record: &Record, step: &Step, gpu: &Machine) -> Json {
         "total": { "launches": totals.launches, "min_bytes": totals.min_bytes, "flops": totals.flops,
             "counted": counts_json(&counted) },
         "predicted": record.predicted(gpu).map(|p| {
-            let [from, to] = RANGE.map(|share| share * p.us / 1e3);
+            let [from, to] = range(p.us / 1e3);
             json!({ "gpu": gpu.key, "ms": p.us / 1e3, "from_ms": from, "to_ms": to })
         }),
         "kernels": kernels,

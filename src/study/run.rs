@@ -98,15 +98,9 @@ impl Record {
     /// The same from what was counted before, of the record's launches as `program` has them.
     pub(super) fn predict_from(&mut self, program: &Program, counted: &model::Counted) {
         for machine in &model::machine::ALL {
-            let mut places: HashMap<&str, usize> = HashMap::new();
-            for (launch, prediction) in program.launches.iter().zip(counted.predict(program, machine)) {
-                let name = launch.kernel.name;
-                let place = places.entry(name).or_default();
-                let kernel = self.kernels.iter_mut().find(|k| k.kernel.name == name);
-                if let Some(record) = kernel.and_then(|k| k.launches.get_mut(*place)) {
-                    record.predicted.push(prediction.time);
-                }
-                *place += 1;
+            let predictions = counted.predict(program, machine);
+            for launch in self.kernels.iter_mut().flat_map(|k| &mut k.launches) {
+                launch.predicted.extend(predictions.get(launch.index).map(|p| p.time));
             }
         }
     }
@@ -139,6 +133,7 @@ impl Record {
                 *record.classes.entry(class).or_default() += n;
             }
             record.launches.push(LaunchRecord {
+                index: i,
                 label: launch.label.clone(),
                 grid: launch.grid,
                 block: launch.block,

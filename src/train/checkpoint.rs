@@ -5,8 +5,8 @@
 //! Everything else is text in the header, see [`Meta`]; as batches are a pure function of images,
 //! seed and step, there is no generator's state among it.
 //!
-//! **Invariant: a file under a checkpoint's name is whole**, see `src/publish.rs`. Tensors go from the device to the file and
-//! back one by one, so that a full-size model (7.5 GB) needs no memory for a copy of it.
+//! **Invariant: a file under a checkpoint's name is whole**, see `src/publish.rs`. Tensors go from the device to
+//! the file and back one by one, so that a full-size model (7.5 GB) needs no memory for a copy of it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::data::heat_bar;
 use crate::format;
-use crate::model::{Machine, RANGE, Term, Time, machine};
+use crate::model::{Machine, Term, Time, machine, range};
 use crate::study::counts::{Geometry, KernelRecord, Predicted};
 use crate::study::run::Record;
 
@@ -135,6 +135,7 @@ pub(in crate::study) fn step_card(record: &Record, gpu: &Machine) -> Markup {
                 kernels.sort_by(|a, b| b.1.us.total_cmp(&a.1.us));
                 let most = kernels.first().map_or(1.0, |(_, p)| p.us);
                 let all: f64 = kernels.iter().map(|(_, p)| p.us).sum();
+                let [from, to] = range(all);
                 html! {
                     ol.hot.predicted {
                         @for (name, p) in kernels.iter().take(KERNELS) {
@@ -148,7 +149,7 @@ pub(in crate::study) fn step_card(record: &Record, gpu: &Machine) -> Markup {
                     }
                     p.note {
                         "Predicted for " (gpu.name) ": the step takes " (milliseconds(all)) ", "
-                        (milliseconds(all * RANGE[0])) " to " (milliseconds(all * RANGE[1]))
+                        (milliseconds(from)) " to " (milliseconds(to))
                         " within the model's error. Right: what binds the kernel most."
                     }
                 }
