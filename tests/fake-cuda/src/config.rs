@@ -121,7 +121,8 @@ impl Config {
             text.split(',').map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned).collect()
         };
         let spec = |capability: &String| {
-            let bad = || -> ! { refuse("FAKE_CUDA_CAPABILITY", capability, "none, or a list such as 8.0,9.0") };
+            let bad =
+                || -> ! { refuse("FAKE_CUDA_CAPABILITY", capability, "none, or a list such as 8.0,9.0") };
             let (major, minor) = capability.split_once('.').unwrap_or_else(|| bad());
             let digit = |text: &str| text.parse::<u32>().unwrap_or_else(|_| bad());
             Spec {

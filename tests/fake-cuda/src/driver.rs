@@ -11,7 +11,8 @@ use ptx_emulator::{Emulator, Options};
 
 use crate::config::{Config, Spec};
 use crate::error::{
-    CONTEXT_IS_DESTROYED, Code, INVALID_CONTEXT, INVALID_DEVICE, INVALID_HANDLE, NOT_INITIALIZED, R, is_sticky,
+    CONTEXT_IS_DESTROYED, Code, INVALID_CONTEXT, INVALID_DEVICE, INVALID_HANDLE, NOT_INITIALIZED, R,
+    is_sticky,
 };
 use crate::graph::Graph;
 use crate::memory::{Allocation, Pinned};
@@ -92,7 +93,9 @@ extern "C" fn at_exit() {
     for (ordinal, device) in driver.devices.iter().enumerate() {
         if device.references > 0 && device.fault == 0 {
             let count = device.references;
-            driver.complain(&format!("the process ends with {count} references to the context of device {ordinal}"));
+            driver.complain(&format!(
+                "the process ends with {count} references to the context of device {ordinal}"
+            ));
         }
     }
 }
@@ -140,11 +143,16 @@ impl Driver {
         let count = self.calls.entry(name).or_default();
         *count += 1;
         let count = *count;
-        let injected = self.config.failures.iter().find(|f| {
-            (f.function == name || f.function == "*") && (f.call == count || f.call == 0)
-        });
+        let injected = self
+            .config
+            .failures
+            .iter()
+            .find(|f| (f.function == name || f.function == "*") && (f.call == count || f.call == 0));
         if let Some(code) = injected.map(|f| f.code) {
-            if in_context && is_sticky(code) && let Ok(device) = self.here() {
+            if in_context
+                && is_sticky(code)
+                && let Ok(device) = self.here()
+            {
                 self.lose(device, code);
             }
             return Err(code);
@@ -243,7 +251,8 @@ impl Driver {
         take!(memory: "allocations", streams: "streams", events: "events", modules: "modules",
             graphs: "graphs", executables: "executable graphs");
         self.functions.retain(|_, x| x.device != here);
-        let pinned: Vec<usize> = self.pinned.iter().filter(|(_, p)| p.device == here).map(|(&at, _)| at).collect();
+        let pinned: Vec<usize> =
+            self.pinned.iter().filter(|(_, p)| p.device == here).map(|(&at, _)| at).collect();
         if !pinned.is_empty() {
             left.push(format!("{} pinned buffers", pinned.len()));
         }
@@ -251,7 +260,10 @@ impl Driver {
             self.pinned.remove(&at).expect("listed").free(at);
         }
         if !left.is_empty() && !faulty {
-            self.complain(&format!("the context of device {here} goes, and there are left: {}", left.join(", ")));
+            self.complain(&format!(
+                "the context of device {here} goes, and there are left: {}",
+                left.join(", ")
+            ));
         }
         Ok(())
     }
@@ -261,7 +273,9 @@ impl Driver {
         if handle != 0 {
             let device = self.devices.get((handle.wrapping_sub(CONTEXTS) / STEP) as usize);
             if device.is_none_or(|d| d.references == 0) {
-                self.complain(&format!("{handle:#x} is made current, which is no context, or one that was released"));
+                self.complain(&format!(
+                    "{handle:#x} is made current, which is no context, or one that was released"
+                ));
                 return Err(INVALID_CONTEXT);
             }
         }

@@ -58,7 +58,9 @@ impl Driver {
     pub fn invalidate_captures(&mut self) -> R {
         let (here, thread) = (self.here()?, thread::current().id());
         let mut found = Ok(());
-        for capture in self.streams.values_mut().filter(|s| s.device == here).filter_map(|s| s.capture.as_mut()) {
+        for capture in
+            self.streams.values_mut().filter(|s| s.device == here).filter_map(|s| s.capture.as_mut())
+        {
             if capture.mode == Mode::Global || capture.mode == Mode::ThreadLocal && capture.thread == thread {
                 capture.valid = false;
                 found = Err(STREAM_CAPTURE_UNSUPPORTED);
@@ -120,7 +122,9 @@ impl Driver {
 
     fn executable(&self, id: u64) -> R<&Graph> {
         let Some(graph) = self.executables.get(&id) else {
-            self.complain(&format!("{id:#x} is used as an executable graph, and is none, or one that was destroyed"));
+            self.complain(&format!(
+                "{id:#x} is used as an executable graph, and is none, or one that was destroyed"
+            ));
             return Err(INVALID_HANDLE);
         };
         self.belongs(graph.device, "an executable graph")?;
@@ -139,7 +143,10 @@ impl Driver {
         self.refuse_in_capture(stream)?;
         for node in nodes {
             if !self.functions.contains_key(&node.function) {
-                self.complain(&format!("a graph is launched after the module of {} was unloaded", node.kernel.name()));
+                self.complain(&format!(
+                    "a graph is launched after the module of {} was unloaded",
+                    node.kernel.name()
+                ));
             }
             self.check_pointers(&node);
             self.enqueue(stream, Op::Launch(node))?;
@@ -157,7 +164,9 @@ impl Driver {
     /// Destroys a graph; executable ones that were made of it remain.
     pub fn destroy_graph(&mut self, id: u64) -> R {
         if self.graphs.remove(&id).is_none() {
-            self.complain(&format!("{id:#x} is destroyed, and is no graph, or one that was destroyed before"));
+            self.complain(&format!(
+                "{id:#x} is destroyed, and is no graph, or one that was destroyed before"
+            ));
             return Err(INVALID_HANDLE);
         }
         Ok(())

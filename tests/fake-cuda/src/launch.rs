@@ -36,7 +36,10 @@ pub struct Launch {
 impl Launch {
     /// The pointers among its arguments that are not null.
     pub fn pointers(&self) -> impl Iterator<Item = u64> + '_ {
-        self.args.iter().filter(|(kind, bits)| *kind == ParamKind::Pointer && *bits != 0).map(|(_, bits)| *bits)
+        self.args
+            .iter()
+            .filter(|(kind, bits)| *kind == ParamKind::Pointer && *bits != 0)
+            .map(|(_, bits)| *bits)
     }
 }
 
@@ -45,7 +48,13 @@ impl Driver {
     ///
     /// # Safety
     /// `args` points at as many pointers as the kernel has parameters, each to the bytes of one.
-    pub unsafe fn launch(&mut self, function: u64, shape: Shape, stream: u64, args: *const *const c_void) -> R {
+    pub unsafe fn launch(
+        &mut self,
+        function: u64,
+        shape: Shape,
+        stream: u64,
+        args: *const *const c_void,
+    ) -> R {
         self.check_shape(function, &shape)?;
         let kernel = self.function(function)?.kernel.clone();
         let mut values = Vec::new();
@@ -121,7 +130,8 @@ impl Driver {
     /// Runs a launch on the emulator.
     pub fn run(&self, device: usize, launch: &Launch) -> R {
         let nothing = Memory::new(0).expect("no memory at all");
-        let names: Vec<String> = launch.args.iter().map(|(_, bits)| self.name(*bits)).collect();
+        let names: Vec<String> =
+            launch.args.iter().map(|(_, bits)| format!("device memory at {bits:#x}")).collect();
         let args: Vec<Arg> = launch
             .args
             .iter()
@@ -151,13 +161,5 @@ impl Driver {
             ErrorKind::Misaligned => MISALIGNED_ADDRESS,
             _ => LAUNCH_FAILED,
         })
-    }
-
-    /// What an address is called in messages of the emulator.
-    fn name(&self, address: u64) -> String {
-        match self.find(address) {
-            Some((_, offset)) => format!("device memory at {:#x}", address - offset),
-            None => format!("{address:#x}"),
-        }
     }
 }

@@ -124,7 +124,9 @@ impl Driver {
         };
         let range = at..at + pinned.layout.size();
         let copies = |op: &Op| match op {
-            Op::Upload { from: Source::Pinned { at, .. }, .. } | Op::Download { to: at, .. } => range.contains(at),
+            Op::Upload { from: Source::Pinned { at, .. }, .. } | Op::Download { to: at, .. } => {
+                range.contains(at)
+            }
             _ => false,
         };
         if self.is_pending(copies) {
@@ -159,10 +161,14 @@ impl Driver {
     /// Refuses a copy of a range that lies in no allocation of the current context.
     fn check_range(&self, what: &str, address: u64, bytes: u64) -> R {
         match self.find(address) {
-            Some((allocation, at)) if at + bytes <= allocation.bytes => self.belongs(allocation.device, "memory"),
+            Some((allocation, at)) if at + bytes <= allocation.bytes => {
+                self.belongs(allocation.device, "memory")
+            }
             _ => {
                 let is = self.what_is(address);
-                self.complain(&format!("{what} of {bytes} bytes at {address:#x} is within no allocation: {is}"));
+                self.complain(&format!(
+                    "{what} of {bytes} bytes at {address:#x} is within no allocation: {is}"
+                ));
                 Err(INVALID_VALUE)
             }
         }

@@ -81,7 +81,8 @@ fn check_ptx(text: &str, capability: u32, driver: i32) -> Result<(), Refused> {
     });
     let newest = newest_ptx(driver);
     if number.ok_or_else(|| bad(".version"))? > newest {
-        let what = format!("ptxas fatal: PTX .version {version} is newer than {}.{}", newest / 10, newest % 10);
+        let what =
+            format!("ptxas fatal: PTX .version {version} is newer than {}.{}", newest / 10, newest % 10);
         return Err((UNSUPPORTED_PTX_VERSION, what));
     }
     let target = word(".target").ok_or_else(|| bad(".target"))?;
@@ -162,7 +163,8 @@ impl Driver {
         let capability = self.devices[device].spec.capability;
         // SAFETY: the caller's.
         let image = unsafe { read(image, capability, self.config.driver) }?;
-        let module = ptx_emulator::Module::named(image.name, image.ptx).map_err(|e| (INVALID_PTX, e.to_string()))?;
+        let module =
+            ptx_emulator::Module::named(image.name, image.ptx).map_err(|e| (INVALID_PTX, e.to_string()))?;
         let id = self.new_handle();
         self.modules.insert(id, Module { device, module, arch: image.arch });
         Ok(id)
@@ -223,7 +225,9 @@ impl Driver {
     /// The function of a handle.
     pub fn function(&self, id: u64) -> R<&Function> {
         let Some(function) = self.functions.get(&id) else {
-            self.complain(&format!("{id:#x} is used as a function, and is none, or one whose module was unloaded"));
+            self.complain(&format!(
+                "{id:#x} is used as a function, and is none, or one whose module was unloaded"
+            ));
             return Err(INVALID_HANDLE);
         };
         self.belongs(function.device, "a function")?;
@@ -269,7 +273,9 @@ impl Driver {
     pub fn occupancy(&self, id: u64, threads: i32, shared: usize) -> R<i32> {
         let f = self.function(id)?;
         let threads = u32::try_from(threads).ok().filter(|n| (1..=1024).contains(n)).ok_or(INVALID_VALUE)?;
-        let Some(shared) = u32::try_from(shared).ok().filter(|n| *n <= f.dynamic_shared) else { return Ok(0) };
+        let Some(shared) = u32::try_from(shared).ok().filter(|n| *n <= f.dynamic_shared) else {
+            return Ok(0);
+        };
         let limits = self.devices[f.device].spec.limits();
         Ok(occupancy::occupancy(&limits, threads, f.registers, f.static_shared + shared).blocks as i32)
     }

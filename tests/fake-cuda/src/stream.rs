@@ -58,7 +58,9 @@ impl Op {
     pub fn uses(&self, range: Range<u64>) -> bool {
         match self {
             Self::Launch(launch) => launch.pointers().any(|address| range.contains(&address)),
-            Self::Upload { to: address, .. } | Self::Download { from: address, .. } => range.contains(address),
+            Self::Upload { to: address, .. } | Self::Download { from: address, .. } => {
+                range.contains(address)
+            }
             Self::Record { .. } => false,
         }
     }
@@ -84,7 +86,9 @@ impl Driver {
     pub fn stream(&mut self, id: u64) -> R<&mut Stream> {
         let Some(device) = self.streams.get(&id).map(|s| s.device) else {
             self.complain(&match id {
-                0..=2 => "the default stream is used, and everything ought to be on streams of its own".to_owned(),
+                0..=2 => {
+                    "the default stream is used, and everything ought to be on streams of its own".to_owned()
+                }
                 _ => format!("{id:#x} is used as a stream, and is none, or one that was destroyed"),
             });
             return Err(INVALID_HANDLE);
@@ -167,7 +171,8 @@ impl Driver {
                         }
                         // SAFETY: memory that `allocate_host` obtained, not freed yet. The caller may write it only
                         // after the copy; that is what the hash is for.
-                        let data = unsafe { slice::from_raw_parts(ptr::with_exposed_provenance(*at), *bytes) };
+                        let data =
+                            unsafe { slice::from_raw_parts(ptr::with_exposed_provenance(*at), *bytes) };
                         if hash(data) != *before {
                             self.complain("pinned memory was changed before the copy out of it was done");
                         }
@@ -183,10 +188,13 @@ impl Driver {
                 };
                 if let Some(byte) = source.memory.first_unwritten(at, *bytes as u64) {
                     let (byte, of) = (byte - at, bytes);
-                    self.complain(&format!("byte {byte} of a copy of {of} from the device was never written"));
+                    self.complain(&format!(
+                        "byte {byte} of a copy of {of} from the device was never written"
+                    ));
                 }
                 // SAFETY: the caller of the download keeps the memory until the copy is done.
-                let data = unsafe { slice::from_raw_parts_mut(ptr::with_exposed_provenance_mut(*to), *bytes) };
+                let data =
+                    unsafe { slice::from_raw_parts_mut(ptr::with_exposed_provenance_mut(*to), *bytes) };
                 source.memory.download(at, data).expect("checked at the call");
             }
             Op::Record { event } => {
@@ -208,7 +216,8 @@ impl Driver {
     /// Waits for everything in the current context.
     pub fn synchronize_context(&mut self) -> R {
         let here = self.here()?;
-        let streams: Vec<u64> = self.streams.iter().filter(|(_, s)| s.device == here).map(|(&id, _)| id).collect();
+        let streams: Vec<u64> =
+            self.streams.iter().filter(|(_, s)| s.device == here).map(|(&id, _)| id).collect();
         streams.into_iter().try_for_each(|id| self.drain(id, u64::MAX))
     }
 
