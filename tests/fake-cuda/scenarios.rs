@@ -102,6 +102,10 @@ fn moved_to_another_thread() {
     let mut place = Place::open(0);
     place.works(2);
     let thread = thread::spawn(move || {
+        // Nothing before it has made the context this thread's.
+        let more = place.gpu.allocate(4).expect("memory");
+        place.gpu.upload(more, 0, &[1, 2, 3, 4]).expect("an upload");
+        place.gpu.release(more).expect("a release");
         place.works(3);
         place.gpu.memory().expect("it says");
         place.program = place.gpu.prepare(whole(2), place.state, place.arena).expect("a program");
@@ -136,6 +140,18 @@ fn timed() {
     let launches = place.gpu.time_launches(place.program, 3).expect("it says").expect("times");
     assert_eq!(launches.len(), 3);
     assert!(launches.iter().chain([&graph, &stream]).all(|ms| *ms > 0.0 && *ms < 10_000.0));
+}
+
+/// The first call on a new thread loads a module.
+fn prepared_on_another_thread() {
+    let mut gpu = Cuda::open(0).expect("it opens");
+    let (state, arena) = (gpu.allocate(STATE).expect("memory"), gpu.allocate(0).expect("memory"));
+    gpu.upload(state, 0, &vec![0; STATE as usize]).expect("an upload");
+    let thread = thread::spawn(move || {
+        let program = gpu.prepare(whole(3), state, arena).expect("a program");
+        Place { gpu, state, arena, program }
+    });
+    thread.join().expect("the thread ends well").works(15);
 }
 
 fn two_devices() {
@@ -199,6 +215,7 @@ fn main() {
         "dropped" => dropped_while_runs_are_pending(),
         "released" => released_while_a_run_is_pending(),
         "moved" => moved_to_another_thread(),
+        "prepared" => prepared_on_another_thread(),
         "uploads" => uploads_after_a_run(),
         "timed" => timed(),
         "two-devices" => two_devices(),

@@ -320,6 +320,7 @@ fn nothing_goes_while_work_on_it_is_pending() {
 #[test]
 fn a_gpu_works_from_any_thread_beside_others_and_opened_twice() {
     scenario("moved", "");
+    scenario("prepared", "");
     scenario("twice", "");
     scenario("two-devices", "CAPABILITY=8.0,9.0");
 }
