@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Breaks src/device/cuda in one place after the other and says which of these mutants the tests over the fake driver
-# notice. Fails where one goes unnoticed that should not. Works on a copy of the last commit; a mutant takes about a
-# minute, the first build some more.
+# notice. Fails where one goes unnoticed that should not. Works on a copy of the last commit in target/mutants; a mutant
+# takes about a minute, the first build some more.
 #
 #   scripts/mutants.sh            all mutants
 #   scripts/mutants.sh --list     their names
@@ -25,11 +25,14 @@ missed=()
 prepare() {
     scripts/install-nvrtc.sh
     work=$(mktemp -d)
-    trap 'git worktree remove --force "$tree"; rm -rf "$work"' EXIT
-    tree=$work/tree
+    # At the same place each time, or cargo would build everything anew.
+    tree=$root/target/mutants/tree
+    trap 'cd "$root"; git worktree remove --force "$tree"; rm -rf "$work"' EXIT
+    [ ! -e "$tree" ] || git worktree remove --force "$tree"
+    git worktree prune
     git worktree add --quiet --detach "$tree" HEAD
     [ ! -e .nvrtc ] || ln -s "$root/.nvrtc" "$tree/.nvrtc"
-    export CARGO_TARGET_DIR=$root/target/mutants
+    export CARGO_TARGET_DIR=$root/target/mutants/target
     cd "$tree"
     build || fail 'the last commit does not build'
     passes || fail "the tests fail without a mutant: $work/output"

@@ -128,6 +128,22 @@ fn uploads_after_a_run() {
     place.works(6);
 }
 
+/// More of it than a block has without asking, and more than there is.
+fn much_shared_memory() {
+    let mut place = Place::open(0);
+    let with = |bytes| {
+        let mut program = Program::clone(&whole(2));
+        program.launches.iter_mut().for_each(|launch| launch.shared_bytes = bytes);
+        Arc::new(program)
+    };
+    place.program = place.gpu.prepare(with(100 << 10), place.state, place.arena).expect("a program");
+    place.works(16);
+    place.program = place.gpu.prepare(with(64 << 10), place.state, place.arena).expect("a program");
+    place.works(17);
+    let words = "copy_x4_f32 needs 307200 bytes of shared memory a block, but cuda:0 (Fake GPU 9.0) has at most 232448";
+    fails(place.gpu.prepare(with(300 << 10), place.state, place.arena), words);
+}
+
 fn timed() {
     let mut place = Place::open(0);
     assert_eq!(place.gpu.elapsed_ms(), Ok(None), "nothing ran yet");
@@ -170,6 +186,14 @@ fn one_device_twice() {
     second.works(10);
     drop(second);
     first.works(11);
+}
+
+/// A download of memory of which only the start was written.
+fn read_without_being_written() {
+    let mut gpu = Cuda::open(0).expect("it opens");
+    let state = gpu.allocate(STATE).expect("memory");
+    gpu.upload(state, 0, &[1; 4096]).expect("an upload");
+    gpu.download(state, 0, &mut vec![0; STATE as usize]).expect("a download");
 }
 
 /// With `cuGraphInstantiateWithFlags` or `cuLaunchKernel` failing once.
@@ -217,10 +241,12 @@ fn main() {
         "moved" => moved_to_another_thread(),
         "prepared" => prepared_on_another_thread(),
         "uploads" => uploads_after_a_run(),
+        "shared-memory" => much_shared_memory(),
         "timed" => timed(),
         "two-devices" => two_devices(),
         "twice" => one_device_twice(),
         "prepared-again" => prepared_after_a_failure(),
+        "unwritten" => read_without_being_written(),
         "misaligned" => faults(copy(4, 4, 1), "CUDA_ERROR_MISALIGNED_ADDRESS"),
         "out-of-bounds" => faults(copy(0, (STATE / 4) as i32, 1), "CUDA_ERROR_ILLEGAL_ADDRESS"),
         "launch-by-launch" => faults_launch_by_launch(),

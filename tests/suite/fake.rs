@@ -57,10 +57,15 @@ impl Fake {
         }
     }
 
-    /// Runs a command with the fake driver.
-    fn run(&self, mut command: Command, settings: &str) -> Ended {
+    /// Runs a command with the fake driver, whatever comes of it.
+    fn start(&self, mut command: Command, settings: &str) -> Ended {
         self.under(&mut command, settings);
-        let ended = Ended::new(&command.output().expect("it starts"));
+        Ended::new(&command.output().expect("it starts"))
+    }
+
+    /// Runs a command with the fake driver, which must have nothing to complain of.
+    fn run(&self, command: Command, settings: &str) -> Ended {
+        let ended = self.start(command, settings);
         assert!(!ended.err.contains("COMPLAINT"), "{settings}: {}", ended.err);
         ended
     }
@@ -150,8 +155,8 @@ fn launches_take_no_longer_than_the_command() {
     let times: Vec<f64> = kernels.iter().map(|k| k["milliseconds"].as_f64().expect("a time")).collect();
     let sum: f64 = times.iter().sum();
     assert!(times.len() > 20 && times.iter().all(|ms| *ms > 0.0), "{times:?}");
-    // Each launch ran ten times for its median, and the whole step once more before each of those.
-    assert!(sum * 10.0 <= wall && sum >= 0.1, "{sum} ms of {wall} ms");
+    // Each launch ran ten times, and half of the samples are at least their median.
+    assert!(sum * 5.0 <= wall && sum >= 0.1, "{sum} ms of {wall} ms");
 }
 
 #[test]
@@ -303,11 +308,57 @@ fn a_run_whose_gpu_is_lost_goes_on_with_the_same_bytes() {
     }
 }
 
-/// Runs one of `tests/fake-cuda/scenarios.rs`.
+/// One of `tests/fake-cuda/scenarios.rs`.
+fn command_of(scenario: &str) -> Command {
+    let mut command = Command::new(built("fake_scenarios"));
+    command.arg(scenario);
+    command
+}
+
+/// Runs one of them to its good end.
 fn scenario(name: &str, settings: &str) -> Ended {
-    let mut scenario = Command::new(built("fake_scenarios"));
-    scenario.arg(name);
-    Fake::new().run(scenario, settings).expect(0, &[])
+    Fake::new().run(command_of(name), settings).expect(0, &[])
+}
+
+#[test]
+fn complaints_end_the_process() {
+    let fake = Fake::new();
+    // A call that returns 0 and does nothing is one that was forgotten; one that returns 1 has failed.
+    for (name, settings, words) in [
+        (
+            "uploads",
+            "FAIL=cuEventSynchronize:0:0",
+            "pinned memory was changed before the copy out of it was done",
+        ),
+        ("uploads", "FAIL=cuEventRecord:0:0", "pinned memory was changed before the copy out of it was done"),
+        ("dropped", "FAIL=cuStreamSynchronize:0:0", "is unloaded while launches of its kernels are pending"),
+        ("released", "FAIL=cuStreamSynchronize:0:0", "device memory is freed while work on it is pending"),
+        (
+            "dropped",
+            "FAIL=cuMemFree_v2:2:1",
+            "the context of device 0 goes, and there are left: 1 allocations",
+        ),
+        ("dropped", "FAIL=cuMemFreeHost:0:1", "there are left: 8 pinned buffers"),
+        ("dropped", "FAIL=cuModuleUnload:0:0", "there are left: 1 modules"),
+        ("dropped", "FAIL=cuGraphExecDestroy:0:0", "there are left: 1 executable graphs"),
+        ("dropped", "FAIL=cuGraphDestroy:0:0", "there are left: 1 graphs"),
+        ("dropped", "FAIL=cuEventDestroy_v2:1:1", "there are left: 1 events"),
+        ("dropped", "FAIL=cuStreamDestroy_v2:0:0", "there are left: 1 streams"),
+        (
+            "dropped",
+            "FAIL=cuDevicePrimaryCtxRelease_v2:0:0",
+            "the process ends with 1 references to the context",
+        ),
+        ("prepared-again", "FAIL=cuStreamEndCapture:1:901", "something other than a launch is captured"),
+        ("unwritten", "", "byte 4096 of a copy of 1048576 from the device was never written"),
+    ] {
+        let ended = fake.start(command_of(name), settings);
+        let text = format!("{name} {settings}: {:?} {}", ended.code, ended.err);
+        let complains = |text: &str| text.contains("fake-cuda: COMPLAINT: ") && text.contains(words);
+        assert!(ended.code.is_none() && complains(&ended.err), "{text}");
+        let warned = fake.start(command_of(name), &format!("{settings} COMPLAINTS=warn"));
+        assert!(warned.code.is_some() && complains(&warned.err), "{text}\n{}", warned.err);
+    }
 }
 
 #[test]
@@ -323,6 +374,24 @@ fn a_gpu_works_from_any_thread_beside_others_and_opened_twice() {
     scenario("prepared", "");
     scenario("twice", "");
     scenario("two-devices", "CAPABILITY=8.0,9.0");
+}
+
+#[test]
+fn a_block_gets_the_shared_memory_it_asks_for() {
+    scenario("shared-memory", "");
+}
+
+#[test]
+fn nvrtc_compiles_beside_it() {
+    let (fake, place) = (Fake::new(), Place::new());
+    let source = place.path("mine.cu");
+    let text = "extern \"C\" __global__ void one(float* x) { x[threadIdx.x] = 1.0f; }";
+    fs::write(&source, text).expect("written");
+    let mut study = command("study --kernel one --grid 1 --block 32 --arg buf:f32:32:empty --source");
+    study.arg(source).arg("--out").arg(place.path("pages"));
+    // It starts the driver, and asks for tables that only the real one has.
+    let ended = fake.run(study, "TRACE=1").expect(0, &["cuInit -> 0", "cuGetExportTable -> 500"]);
+    assert!(place.path("pages").is_dir(), "{}", ended.err);
 }
 
 #[test]

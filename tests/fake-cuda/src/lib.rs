@@ -16,7 +16,7 @@
 //! | `FAKE_CUDA_COOPERATIVE` | `0`: no cooperative launches |
 //! | `FAKE_CUDA_SCHEDULE` | `late`, or `eager`: every call does at once what it asks for |
 //! | `FAKE_CUDA_COMPLAINTS` | `abort`, or `warn` |
-//! | `FAKE_CUDA_FAIL` | a list such as `cuMemAlloc_v2:2:700`: the second call returns 700; 0 stands for every call, `*` for every function |
+//! | `FAKE_CUDA_FAIL` | a list such as `cuMemAlloc_v2:2:700`: the second call returns 700, and does nothing; 0 stands for every call, `*` for every function |
 //! | `FAKE_CUDA_TRACE` | `1`: each call with its code goes to standard error |
 //!
 //! Its rules are written from the driver's documentation and were compared with no driver.
