@@ -92,6 +92,7 @@ impl Emulator {
                     counters: context.counters(tally),
                     blocks: context.blocks(),
                     read_sectors: None,
+                    busiest_warp: None,
                 });
             }
             let mut worker = Worker::default();
@@ -99,7 +100,8 @@ impl Emulator {
             worker.tally.footprint = Some(HashSet::new());
             worker.run_block(context, block).map_err(|fault| context.error(block, *fault))?;
             let read_sectors = worker.tally.footprint.take().map(|sectors| sectors.len() as u64);
-            Ok(Sample { counters: context.counters(worker.tally), blocks: 1, read_sectors })
+            let busiest_warp = worker.warps.iter().map(|warp| warp.executed).max();
+            Ok(Sample { counters: context.counters(worker.tally), blocks: 1, read_sectors, busiest_warp })
         })
     }
 
