@@ -32,7 +32,7 @@ fn blocks(launch: Launch, threads: usize, y: usize, z: usize) -> Launch {
     launch.grid([ceil_div(threads, THREADS), y as u32, z as u32]).block([THREADS as u32, 1, 1])
 }
 
-pub(super) fn forward(args: args::ConvForward, inp: Shape, out: Shape) -> Result<Launch> {
+pub(super) fn forward(args: args::ConvForwardDirect, inp: Shape, out: Shape) -> Result<Launch> {
     let kernels = [
         entry::CONV_FORWARD_DIRECT_X4_C8_F32,
         entry::CONV_FORWARD_DIRECT_X4_C4_F32,
@@ -45,7 +45,7 @@ pub(super) fn forward(args: args::ConvForward, inp: Shape, out: Shape) -> Result
 
 /// `pixels` of the input for each of the `phases` of the stride.
 pub(super) fn dgrad(
-    args: args::ConvDgrad,
+    args: args::ConvDgradDirect,
     inp: Shape,
     out: Shape,
     phases: usize,
@@ -66,7 +66,7 @@ pub(super) fn wgrad_threads(weight: Shape) -> usize {
     weight.n * weight.n * weight.w.div_ceil(4) * channel_groups(weight.c)
 }
 
-pub(super) fn wgrad(args: args::ConvWgrad, weight: Shape, chunks: usize) -> Result<Launch> {
+pub(super) fn wgrad(args: args::ConvWgradDirect, weight: Shape, chunks: usize) -> Result<Launch> {
     let kernels = [
         entry::CONV_WGRAD_DIRECT_X4_C8_F32,
         entry::CONV_WGRAD_DIRECT_X4_C4_F32,

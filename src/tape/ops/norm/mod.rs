@@ -21,9 +21,6 @@ use super::activation::Activation;
 use super::copy::CopyImages;
 use super::pad::Pad;
 use crate::device::{BufferRef, Launch, Target};
-use crate::kernels::arg::Out;
-use crate::kernels::{args, entry};
-use crate::tape::grid::{int, over};
 use crate::tape::lowering::Lowering;
 use crate::tape::operation::{Backward, Operation, Uses};
 use crate::tape::record::Tape;
@@ -286,10 +283,7 @@ impl LaunchSink for Lowering<'_> {
     }
 
     fn counters(&mut self, count: usize) -> Result<BufferRef> {
-        let counters = self.scratch_bytes("counters", count as u64 * 4);
-        let args = args::AdalinElementaryZero { counter: Out(counters), n: int(count) };
-        Lowering::launch(self, over(Launch::new(entry::ADALIN_ELEMENTARY_ZERO_U32, args)?, count));
-        Ok(counters)
+        self.zeroed_counters(count)
     }
 
     fn launch(&mut self, _what: &str, launch: Launch) {
