@@ -330,13 +330,12 @@ struct WorkedLaunch {
 #[serde(tag = "form", rename_all = "lowercase")]
 enum Form {
     Gemm { bn: u64, blocks: u64, resident: u32, slices: u64, instructions: f64 },
-    Direct { blocks: u64, turns: f64, instructions: f64, misses: f64 },
     Adam { elements: u64 },
 }
 
 impl Form {
     /// The work by hand. Clocks of a barrier, and of shared memory behind it: 25 and 29.
-    fn work(&self, machine: &Machine) -> Work {
+    fn work(&self) -> Work {
         match *self {
             Form::Gemm { bn, blocks, resident, slices, instructions } => {
                 let (columns, turns) = (bn as f64, slices as f64);
@@ -356,15 +355,6 @@ impl Form {
                     ..Work::default()
                 }
             }
-            Form::Direct { blocks, turns, instructions, misses } => Work {
-                blocks,
-                resident: 1,
-                warps: 1,
-                issue: turns * instructions,
-                chain: turns * (misses * machine.latency[1] + (1.0 - misses) * machine.latency[0]),
-                flight: 16.0,
-                ..Work::default()
-            },
             Form::Adam { elements } => Work {
                 blocks: elements / 256,
                 resident: 8,
@@ -398,7 +388,7 @@ fn launches_worked_out_by_hand_take_as_long_as_counted_ones() {
     let counted = predict(&asked, h100, &|_| ()).expect("all blocks run");
     let (mut sum, mut worst, mut table) = (0.0, 0.0f64, String::new());
     for ((worked, counted), launch) in worked.iter().zip(&counted).zip(&asked.launches) {
-        let work = worked.form.work(h100);
+        let work = worked.form.work();
         assert!(work.blocks.abs_diff(launch.blocks()) <= 1, "{}: {} blocks", worked.label, launch.blocks());
         let (by_hand, us) = (time(h100, &work).us, counted.time.us);
         let error = us / by_hand - 1.0;

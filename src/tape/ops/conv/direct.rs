@@ -12,6 +12,11 @@ const THREADS: usize = 64;
 /// it holds, which has loads enough in flight.
 pub(super) const WGRAD_FULL: usize = 512;
 
+/// Threads that share the sum of a result with one channel.
+const ONE_THREADS: u32 = 256;
+/// Fewest channels of the sum worth that.
+const ONE_CHANNELS: usize = 64;
+
 /// Which of a pass's kernels. Each has four: for channels that come in fours (x4) or not (x1) along the sum,
 /// and in eights (c8) or not (c4) in the result.
 fn pick<A: Args>(summed: usize, tiled: usize, [x4_c8, x4_c4, x1_c8, x1_c4]: [KernelOf<A>; 4]) -> KernelOf<A> {
@@ -33,6 +38,11 @@ fn blocks(launch: Launch, threads: usize, y: usize, z: usize) -> Launch {
 }
 
 pub(super) fn forward(args: args::ConvForwardDirect, inp: Shape, out: Shape) -> Result<Launch> {
+    if out.c == 1 && inp.c >= ONE_CHANNELS {
+        let launch = Launch::new(entry::CONV_FORWARD_DIRECT_ONE_F32, args)?;
+        let grid = [out.pixels() as u32, out.images() as u32, 1];
+        return Ok(launch.grid(grid).block([ONE_THREADS, 1, 1]));
+    }
     let kernels = [
         entry::CONV_FORWARD_DIRECT_X4_C8_F32,
         entry::CONV_FORWARD_DIRECT_X4_C4_F32,
