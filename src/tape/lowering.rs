@@ -1,7 +1,7 @@
 //! From operations to kernel launches: the context in which an operation makes its own.
 //!
-//! Nothing here depends on which device will run the program, so what the emulator checks is what the
-//! GPU runs, launch for launch.
+//! Nothing here depends on which device will run the program, but on its target only, so what the emulator checks is
+//! what that GPU runs, launch for launch.
 
 use std::any::Any;
 use std::collections::{HashMap, HashSet};

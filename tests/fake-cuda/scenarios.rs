@@ -12,7 +12,7 @@ use ugatit::bench::adalin::tensors::Inputs;
 use ugatit::device::cuda::Cuda;
 use ugatit::device::emulator::{Emulator, Options};
 use ugatit::device::executable::DeviceHandle;
-use ugatit::device::{Allocation, Buffer, BufferRef, Device, Launch, Prepared, Program, Space};
+use ugatit::device::{Allocation, Buffer, BufferRef, Device, Launch, Prepared, Program, Space, Target};
 use ugatit::kernels::arg::{In, Out};
 use ugatit::kernels::{args, entry};
 use ugatit::tape::NormVariant;
@@ -33,6 +33,7 @@ fn copy(from: u64, floats: i32, launches: usize) -> Arc<Program> {
     let launch = launch.grid([blocks, 1, 1]).block([256, 1, 1]).label("halves");
     Arc::new(Program {
         name: "copy".into(),
+        target: Target::default(),
         buffers: vec![buffer("from", 0), buffer("to", HALF)],
         launches: vec![launch; launches],
         arena_bytes: 0,
@@ -155,10 +156,11 @@ fn much_shared_memory() {
 fn norms() {
     let gpu = DeviceHandle::new(Cuda::open(0).expect("it opens"));
     let emulator = DeviceHandle::new(Emulator::new(Options::default()));
-    let mut waiting = 0;
+    let (target, mut waiting) = (gpu.lock().target(), 0);
     for variant in NormVariant::ALL {
         for dtype in [DType::F32, DType::F16, DType::Bf16] {
             let case = Case::new(Kind::AdaLin, variant, dtype, Shape::new(1, 2, 23, 25, 32));
+            let case = Case { target, ..case };
             let built = case.build().expect("it is planned");
             let program = built.program(Part::Both, 1, 1);
             waiting += program.launches.iter().filter(|l| l.cooperative && l.grid[1] > 1).count();

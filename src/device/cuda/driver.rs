@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cudarc::driver::sys::{self, CUresult};
 use cudarc::driver::{CudaContext, DriverError, result};
 
-use crate::device::Launch;
+use crate::device::{Launch, Target};
 use crate::{Error, ErrorKind, Result};
 
 /// Set to `1`, it makes every run go launch by launch, waiting for each, so that an error names
@@ -34,8 +34,8 @@ pub(super) struct Gpu {
     pub name: String,
     /// Compute capability times ten.
     pub capability: u32,
-    /// Most bytes of shared memory a block can ask for.
-    pub shared_limit: u32,
+    /// Multiprocessors, and most bytes of shared memory a block can ask for.
+    pub target: Target,
 }
 
 /// How many GPUs there are; none where there is no driver.
@@ -84,15 +84,31 @@ impl Gpu {
                 LEAST_CAPABILITY % 10
             )));
         }
-        let shared_limit =
-            attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)? as u32;
+        let target = target_of(device).map_err(opening())?;
 
         let context = CudaContext::new(ordinal).map_err(opening())?;
         // SAFETY: it concerns cudarc's own slices, of which there are none here; and all work is on
         // one stream. The events would break the capture.
         unsafe { context.disable_event_tracking() };
-        Ok(Self { context, ordinal, name, capability, shared_limit })
+        Ok(Self { context, ordinal, name, capability, target })
     }
+}
+
+/// What plans for a GPU depend on.
+fn target_of(device: sys::CUdevice) -> Result<Target, DriverError> {
+    use sys::CUdevice_attribute as Attribute;
+    // SAFETY: the device is one the driver gave.
+    let attribute = |which| unsafe { result::device::get_attribute(device, which) };
+    Ok(Target {
+        sms: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as u32,
+        shared_bytes: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)? as u32,
+    })
+}
+
+/// What plans for the first GPU depend on; None where there is none.
+pub(super) fn target_at_hand() -> Option<Target> {
+    let Ok(Found::Devices(_)) = look() else { return None };
+    result::device::get(0).and_then(target_of).ok()
 }
 
 /// Makes an error out of the driver's while opening the GPU of that number.

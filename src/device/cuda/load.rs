@@ -103,10 +103,10 @@ impl Loaded {
             }
         };
         let shared = u64::from(function.static_shared) + u64::from(dynamic_shared);
-        if shared > u64::from(gpu.shared_limit) {
+        if shared > u64::from(gpu.target.shared_bytes) {
             return Err(Error::new(format!(
                 "{} needs {shared} bytes of shared memory a block, but cuda:{} ({}) has at most {}",
-                kernel.name, gpu.ordinal, gpu.name, gpu.shared_limit
+                kernel.name, gpu.ordinal, gpu.name, gpu.target.shared_bytes
             )));
         }
         if dynamic_shared > function.dynamic_shared {

@@ -21,7 +21,7 @@ use driver::{Gpu, failed, opening};
 use graph::{Ready, Step, capture};
 use load::Loaded;
 
-use super::{Allocation, Device, DeviceKind, MemoryInfo, Prepared, Program, Space};
+use super::{Allocation, Device, DeviceKind, MemoryInfo, Prepared, Program, Space, Target};
 use crate::format;
 use crate::{Error, Result};
 
@@ -110,6 +110,11 @@ impl Cuda {
         Ok(cuda)
     }
 
+    /// What plans for the first GPU depend on; None where there is none. Makes no context.
+    pub fn target_at_hand() -> Option<Target> {
+        driver::target_at_hand()
+    }
+
     /// Its number among the machine's GPUs.
     pub fn ordinal(&self) -> usize {
         self.gpu.ordinal
@@ -177,6 +182,10 @@ impl Device for Cuda {
 
     fn describe(&self) -> String {
         format!("{} (cuda:{})", self.gpu.name, self.gpu.ordinal)
+    }
+
+    fn target(&self) -> Target {
+        self.gpu.target
     }
 
     fn memory(&self) -> Result<MemoryInfo> {

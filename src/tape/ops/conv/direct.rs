@@ -8,8 +8,9 @@ use crate::tensor::Shape;
 
 /// Threads a block.
 const THREADS: usize = 64;
-/// Threads in all from which a weight gradient need not be split over its pixels: about a GPU full.
-pub(super) const WGRAD_FULL: usize = 65536;
+/// Threads for each multiprocessor from which a weight gradient need not be split over its pixels: a quarter of those
+/// it holds, which has loads enough in flight.
+pub(super) const WGRAD_FULL: usize = 512;
 
 /// Which of a pass's kernels. Each has four: for channels that come in fours (x4) or not (x1) along the sum,
 /// and in eights (c8) or not (c4) in the result.

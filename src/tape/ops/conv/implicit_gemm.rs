@@ -10,8 +10,8 @@ use crate::tensor::Shape;
 const BM: usize = 128;
 /// Threads a block.
 const THREADS: u32 = 256;
-/// Tiles in all from which a weight gradient need not be split over its pixels: two for each of 132 SMs.
-pub(super) const WGRAD_FULL: usize = 264;
+/// Tiles for each multiprocessor from which a weight gradient need not be split over its pixels: as many as it holds.
+pub(super) const WGRAD_FULL: usize = 2;
 
 /// The result of a pass as a matrix, for each direction, and the tiles that cover it.
 #[derive(Clone, Copy, Debug)]

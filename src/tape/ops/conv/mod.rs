@@ -228,11 +228,12 @@ impl Operation for ConvWeightGrad {
         let e = Extents { inp, weight, out, stride: self.stride };
         let (scale, n_per_scale) = scale(to, self.corrected.map(|c| c.spectral), inp.n);
         let chosen = e.choose(to.options.conv, weight.n * weight.n * inp.c, out.c);
-        let (units, full) = match &chosen {
+        let (units, full_sm) = match &chosen {
             Chosen::Direct => (direct::wgrad_threads(weight), direct::WGRAD_FULL),
             Chosen::ImplicitGemm(tiles) => (tiles.count(), implicit_gemm::WGRAD_FULL),
         };
         let (pixels, rows) = (out.n * out.pixels(), out.n * out.h);
+        let full = full_sm * to.options.target.sms as usize;
         let chunks = (full / (units * inp.d)).clamp(1, pixels.div_ceil(CHUNK_PIXELS)).min(rows).min(16384);
         let partial = (chunks > 1).then(|| to.scratch("partials", chunks * weight.len()));
         let args = with_extents!(

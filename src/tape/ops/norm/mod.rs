@@ -20,7 +20,7 @@ use lowering::NormLowering;
 use super::activation::Activation;
 use super::copy::CopyImages;
 use super::pad::Pad;
-use crate::device::{BufferRef, Launch};
+use crate::device::{BufferRef, Launch, Target};
 use crate::kernels::arg::Out;
 use crate::kernels::{args, entry};
 use crate::tape::grid::{int, over};
@@ -277,6 +277,10 @@ impl Operation for NormGrad {
 }
 
 impl LaunchSink for Lowering<'_> {
+    fn target(&self) -> Target {
+        self.options.target
+    }
+
     fn scratch(&mut self, name: &str, bytes: u64) -> BufferRef {
         self.scratch_bytes(name, bytes)
     }
