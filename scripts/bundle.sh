@@ -107,7 +107,11 @@ ugatit)
     folder=benches
     set -- --bench "$@"
     ;;
-*) folder=tests ;;
+*)
+    folder=tests
+    # The tests over the stand-in for the driver are for machines without one; it is not in the bundle.
+    set -- --skip fake:: "$@"
+    ;;
 esac
 
 cd "$UGATIT_ROOT" || exit 1

@@ -9,6 +9,9 @@ use tempfile::TempDir;
 /// A network that makes a step in milliseconds.
 pub const TINY: &str = "--light --size 8 --ch 4 --n-res 1 --n-dis 2";
 
+/// A light network of 24 pixels: all kernels of a larger one, spectral norm and AdaLIN included.
+pub const LONGER: &str = "--size 24 --n-dis 4 --sample-every 0";
+
 /// The sample data set of the repository.
 pub fn emoji() -> PathBuf {
     crate::project("samples/emoji-people")
@@ -121,4 +124,16 @@ pub fn names(folder: &Path) -> Vec<String> {
 
 pub fn read(path: &Path) -> Vec<u8> {
     std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Checks that two runs have left the same bits: every checkpoint tensor, loss and image.
+#[track_caller]
+pub fn assert_same_run(a: &Path, b: &Path, step: u64) {
+    for file in [
+        format!("checkpoints/step-{step:07}.safetensors"),
+        format!("samples/step-{step:07}.png"),
+        "losses.csv".to_owned(),
+    ] {
+        assert!(read(&a.join(&file)) == read(&b.join(&file)), "{file} differs");
+    }
 }

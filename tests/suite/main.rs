@@ -4,6 +4,8 @@ mod adalin;
 mod checkpoint;
 mod cli;
 mod command;
+#[cfg(target_os = "linux")]
+mod fake;
 mod golden;
 mod model;
 mod ops;

@@ -4,19 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::command::{Ended, Place, names, read};
-
-/// Checks that two runs have left the same bits: every checkpoint tensor, loss and image.
-#[track_caller]
-fn assert_same_run(a: &Path, b: &Path, step: u64) {
-    for file in [
-        format!("checkpoints/step-{step:07}.safetensors"),
-        format!("samples/step-{step:07}.png"),
-        "losses.csv".to_owned(),
-    ] {
-        assert!(read(&a.join(&file)) == read(&b.join(&file)), "{file} differs");
-    }
-}
+use crate::command::{Ended, LONGER, Place, assert_same_run, names, read};
 
 /// Waits until the file is there.
 #[track_caller]
@@ -27,9 +15,6 @@ fn wait_for(path: &Path) {
         std::thread::sleep(Duration::from_millis(2));
     }
 }
-
-/// A light network of 24 pixels: all kernels of a larger one, spectral norm and AdaLIN included.
-const LONGER: &str = "--size 24 --n-dis 4 --sample-every 0";
 
 fn whole_run(flags: &str) -> Place {
     let place = Place::new();

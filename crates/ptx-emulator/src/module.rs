@@ -125,6 +125,16 @@ impl Kernel {
         &self.code.params
     }
 
+    /// The most threads of a block (`.maxntid`).
+    pub fn max_threads(&self) -> u32 {
+        self.code.max_threads
+    }
+
+    /// Bytes of static shared memory.
+    pub fn shared_bytes(&self) -> u32 {
+        self.code.shared_bytes
+    }
+
     /// The module it is in.
     pub fn module(&self) -> &Module {
         &self.module

@@ -162,11 +162,11 @@ impl Built {
         self.state_bytes + self.arena_bytes
     }
 
-    /// Sets of buffers that a regime goes round.
-    pub fn sets(&self, regime: Regime) -> usize {
+    /// Sets of buffers that a regime goes round, so that more than `beyond` bytes, say [`BEYOND_L2`], lie between two uses.
+    pub fn sets(&self, regime: Regime, beyond: u64) -> usize {
         match regime {
             Regime::Warm => 1,
-            Regime::Rotated => (BEYOND_L2 / self.bytes() + 2).min(64) as usize,
+            Regime::Rotated => (beyond / self.bytes() + 2).min(64) as usize,
         }
     }
 

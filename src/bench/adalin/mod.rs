@@ -24,7 +24,7 @@ use tensors::{Inputs, Outputs, deviation};
 
 pub use counting::count;
 
-use crate::device::executable::{DeviceHandle, Executable, LaunchMode};
+use crate::device::executable::{DeviceHandle, Executable, LaunchMode, State};
 use crate::device::select::{self, Choice};
 use crate::device::{Buffer, BufferRef, DeviceKind, Launch, Program, Space};
 use crate::format::{Column, Table};
@@ -35,6 +35,10 @@ use crate::tape::NormVariant;
 use crate::tensor::{DType, Shape};
 use crate::{Error, Result};
 
+/// Bytes that are copied to find the copy ceiling; at most an 8th of the GPU's memory.
+const COPIED: u64 = 512 << 20;
+/// What is copied repeats itself after so many bytes.
+const COPY_PATTERN: u64 = 1 << 20;
 /// Elements from which on the check in double precision takes fewer images.
 const CHECKED: usize = 1 << 22;
 /// Samples of a time.
@@ -147,7 +151,7 @@ fn measure(options: &Options, device: &DeviceHandle, out: &mut dyn Write) -> Res
         0.0
     } else {
         let copy = copy_ceiling(device)?;
-        writeln!(out, "{name}; copy ceiling {copy:.0} GB/s (read + written). Times are medians of {SAMPLES} samples by events after 3 runs unmeasured; GB/s of the minimum traffic; warm: the same buffers each time, rotated: more than {} MiB in turn.", BEYOND_L2 >> 20).map_err(told)?;
+        writeln!(out, "{name}; copy ceiling {copy:.0} GB/s (read + written). Times are medians of {SAMPLES} samples by events after 3 runs unmeasured; GB/s of the minimum traffic; warm: the same buffers each time, rotated: more than {} MiB in turn.", beyond_l2(device)? >> 20).map_err(told)?;
         copy
     };
     let (date, commit) = (record::today(), record::commit());
@@ -261,7 +265,7 @@ pub fn times(gpu: &DeviceHandle, case: &Case, part: Part, copy_gb_per_s: f64) ->
     let inputs = Inputs::random(case, 0.5, 1.0, 1);
     let mut times = Vec::new();
     for regime in Regime::ALL {
-        let sets = built.sets(regime);
+        let sets = built.sets(regime, beyond_l2(gpu)?);
         let needed = built.bytes() * sets as u64;
         let free = gpu.lock().memory()?.free;
         if needed > free {
@@ -290,12 +294,17 @@ pub fn times(gpu: &DeviceHandle, case: &Case, part: Part, copy_gb_per_s: f64) ->
     Ok(times)
 }
 
-/// GB/s, read and written, of a copy of 512 MiB.
+/// [`BEYOND_L2`], or where the GPU has little memory a 16th of that.
+fn beyond_l2(gpu: &DeviceHandle) -> Result<u64> {
+    Ok(BEYOND_L2.min(gpu.lock().memory()?.total / 16))
+}
+
+/// GB/s, read and written, of a copy of [`COPIED`] bytes.
 ///
 /// # Errors
 /// When the GPU fails.
 pub fn copy_ceiling(gpu: &DeviceHandle) -> Result<f64> {
-    let bytes: u64 = 512 << 20;
+    let bytes = COPIED.min(gpu.lock().memory()?.total / 8) / COPY_PATTERN * COPY_PATTERN;
     let (count, repeats) = (bytes / 4, 8);
     let buffer = |name: &str, offset| Buffer { name: name.into(), space: Space::State, offset, bytes };
     let whole = |buffer| BufferRef { buffer, offset: 0, bytes };
@@ -312,7 +321,13 @@ pub fn copy_ceiling(gpu: &DeviceHandle) -> Result<f64> {
         arena_bytes: 0,
         state_bytes: 2 * bytes,
     };
-    let microseconds = time_program(&Executable::new(gpu, program)?, repeats, LaunchMode::Graph)?;
+    let state = State::new(gpu, program.state_bytes)?;
+    // What is copied takes part in the power a GPU draws, so it is neither all zeros nor left to chance.
+    let pattern: Vec<f32> = (0..COPY_PATTERN / 4).map(|i| (i as f32).sin()).collect();
+    for at in (0..bytes).step_by(COPY_PATTERN as usize) {
+        state.write(at, &pattern)?;
+    }
+    let microseconds = time_program(&Executable::load(program, &state)?, repeats, LaunchMode::Graph)?;
     Ok(2.0 * bytes as f64 / microseconds / 1e3)
 }
 

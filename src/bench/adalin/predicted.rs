@@ -1,6 +1,6 @@
 //! What the machine model predicts for a record that a GPU measured.
 
-use super::build::{Part, Regime};
+use super::build::{BEYOND_L2, Part, Regime};
 use super::case::Case;
 use super::record::Record;
 use crate::Result;
@@ -33,7 +33,7 @@ fn predict_one(record: &Record) -> Option<Result<f64>> {
     let regime = Regime::ALL.into_iter().find(|r| r.name() == time.regime)?;
     let round = || {
         let built = case.build()?;
-        let sets = built.sets(regime);
+        let sets = built.sets(regime, BEYOND_L2);
         // The second round finds in the L2 what the first has left there.
         let program = built.program(part, 2 * sets, sets);
         let predicted = model::predict(&program, machine, &|_| ())?;

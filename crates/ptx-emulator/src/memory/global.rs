@@ -311,9 +311,12 @@ impl Memory {
         }
     }
 
-    /// The first byte of a range that nothing wrote.
+    /// The first byte of a range that nothing wrote, as an offset into the memory.
+    ///
+    /// # Panics
+    /// When the range does not lie inside.
     #[inline(always)]
-    pub(crate) fn first_unwritten(&self, offset: u64, bytes: u64) -> Option<u64> {
+    pub fn first_unwritten(&self, offset: u64, bytes: u64) -> Option<u64> {
         let (mut at, end) = (offset, offset + bytes);
         while at < end {
             let n = (64 - at % 64).min(end - at);
