@@ -299,7 +299,7 @@ fn beyond_l2(gpu: &DeviceHandle) -> Result<u64> {
     Ok(BEYOND_L2.min(gpu.lock().memory()?.total / 16))
 }
 
-/// GB/s, read and written, of a copy of [`COPIED`] bytes.
+/// GB/s, read and written, of a copy of 512 MiB, or an eighth of the memory where that is less.
 ///
 /// # Errors
 /// When the GPU fails.
