@@ -34,13 +34,6 @@ __device__ __forceinline__ unsigned load_acquire(const unsigned *counter) {
     return v;
 }
 
-// The old value; wraps to 0 after `last`.
-__device__ __forceinline__ unsigned inc_acq_rel(unsigned *counter, unsigned last) {
-    unsigned old;
-    asm volatile("atom.inc.acq_rel.gpu.global.u32 %0, [%1], %2;" : "=r"(old) : "l"(counter), "r"(last) : "memory");
-    return old;
-}
-
 __device__ __forceinline__ void sleep() { asm volatile("nanosleep.u32 40;" ::: "memory"); }
 
 // ---------------------------------------------------------------- the blocks of an image

@@ -64,6 +64,14 @@ __device__ __forceinline__ void store4(float *p, float4 v, int accumulate) {
 
 __device__ __forceinline__ float4 load4(const float *p) { return *reinterpret_cast<const float4 *>(p); }
 
+// Adds 1; returns the old value; wraps to 0 after `last`. What the block's threads wrote before a barrier before it, a
+// thread sees that comes behind it in another block.
+__device__ __forceinline__ unsigned inc_acq_rel(unsigned *counter, unsigned last) {
+    unsigned old;
+    asm volatile("atom.inc.acq_rel.gpu.global.u32 %0, [%1], %2;" : "=r"(old) : "l"(counter), "r"(last) : "memory");
+    return old;
+}
+
 // ---------------------------------------------------------------- reductions in a fixed order
 __device__ __forceinline__ float warp_sum(float v) {
 #pragma unroll

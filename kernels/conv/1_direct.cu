@@ -262,6 +262,30 @@ __device__ __forceinline__ void wgrad(float *dweight, const float *inp, const fl
     }
 }
 
+// ---------------------------------------------------------------- forward, one output channel
+// So few results that a thread each would leave the GPU empty: the threads of a block share the sum of one, each every
+// ONE_THREADS-th channel of each tap, added up in a fixed order. Bytes: inputs and weights once a result; bound by latency.
+// grid (OH*OW, D * N)
+constexpr int ONE_THREADS = 256;
+
+extern "C" __global__ void __launch_bounds__(ONE_THREADS) conv_forward_direct_one_f32(
+    float *out, const float *inp, const float *weight, OPTIONAL const float *bias, OPTIONAL const float *scale, int N, int H,
+    int W, int CI, int OH, int OW, int CO, int K, int S, int n_per_scale, int act) {
+    __shared__ float scratch[ONE_THREADS / WARP];
+    const int image = blockIdx.y, d = image / N, oh = blockIdx.x / OW, ow = blockIdx.x % OW;
+    const float *x = inp + (((size_t)image * H + oh * S) * W + ow * S) * CI;
+    const float *w = weight + (size_t)d * K * K * CI;
+    float sum = 0.f;
+    for (int tap = 0; tap < K * K; ++tap, w += CI) {
+        const float *row = x + (size_t)(tap / K * W + tap % K) * CI;
+        for (int ci = threadIdx.x; ci < CI; ci += ONE_THREADS) sum = fmaf(row[ci], w[ci], sum);
+    }
+    sum = block_sum<ONE_THREADS>(sum, scratch);
+    if (threadIdx.x != 0) return;
+    const float factor = scale ? scale[image / n_per_scale] : 1.f;
+    out[(size_t)image * OH * OW + blockIdx.x] = activate(fmaf(sum, factor, bias ? bias[d] : 0.f), act);
+}
+
 // Eight blocks an SM: left to itself, ptxas aims for more and spills.
 #define CONV_DIRECT(suffix, VEC, WIDE)                                                                                \
     extern "C" __global__ void __launch_bounds__(THREADS, 8) conv_forward_direct_##suffix##_f32(                      \

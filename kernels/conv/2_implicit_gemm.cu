@@ -5,7 +5,8 @@
 // thread, and a thread's 8 x TN results need only 8 + TN words of shared memory for 8 * TN multiply-adds. The next
 // slice is fetched into registers while the current one is multiplied (two buffers, one barrier a slice).
 // Bytes from L2: M N K (1 / BM + 1 / BN) words instead of M N K (1 / CT + 1 / PX). What bounds it now: the fp32 units,
-// where there are enough tiles to fill the GPU; weight gradients split their long sum over chunks for that.
+// where there are enough tiles to fill the GPU. Where there are not, the long sum of each tile is split over several blocks,
+// and the last of them to end adds the parts up (split-K).
 //
 // The matrix is never written down: a row of A is a pixel and a column a (tap, channel), found by index arithmetic.
 // As in variant 1 a convolution is valid, inp is [D*N, H, W, CI], weight [D, K, K, CI, CO], out [D*N, OH, OW, CO]. Both
@@ -21,6 +22,13 @@ constexpr int BM = 128;
 constexpr int BK = 8;
 constexpr int THREADS = 256;
 constexpr int TM = 8;
+// Two blocks an SM, so that one multiplies while the other waits at its barrier. For sm_80 ptxas would spill, and in the
+// forward pass for sm_90 too.
+#if __CUDA_ARCH__ >= 900
+#define BOUNDS __launch_bounds__(THREADS, 2)
+#else
+#define BOUNDS __launch_bounds__(THREADS)
+#endif
 constexpr int LDA = BM + 4;  // padded rows: the transposing stores of a warp meet 32 different banks
 
 // One slice of both operands, k-major.
@@ -79,27 +87,79 @@ __device__ __forceinline__ void accumulate_tiles(float (&acc)[TM][BN / 16], Tile
     }
 }
 
+// The blocks that share the sum of a tile. blockIdx.y counts the tiles of a row, then the chunks.
+struct Chunk {
+    int column, chunk, chunks;
+    __device__ __forceinline__ Chunk(int columns, int chunks) : chunks(chunks) {
+        column = blockIdx.y % columns, chunk = blockIdx.y / columns;
+    }
+    // First of its slices, of so many; that of the next chunk is its end.
+    __device__ __forceinline__ int first(int slices) const { return (int)((long long)slices * chunk / chunks); }
+    __device__ __forceinline__ int end(int slices) const { return (int)((long long)slices * (chunk + 1) / chunks); }
+};
+
+// Leaves the block's part of a tile in `partials` [tile][chunk][BM * BN]. In the last block of the tile to come, acc
+// is then the sum of all parts, added in the order of the chunks whichever block it is; the others are done (false). The
+// tile's counter is 0 before and after.
+template <int BN>
+__device__ __forceinline__ bool join(float (&acc)[TM][BN / 16], float *partials, unsigned *counters,
+                                     const Chunk &c) {
+    if (c.chunks == 1) return true;
+    __shared__ bool comes_last;
+    const int tile = (blockIdx.z * (gridDim.y / c.chunks) + c.column) * gridDim.x + blockIdx.x;
+    float *part = partials + ((size_t)tile * c.chunks + c.chunk) * (BM * BN) + threadIdx.x * 4;
+#pragma unroll
+    for (int i = 0; i < TM; ++i)
+#pragma unroll
+        for (int j = 0; j < BN / 16; j += 4)
+            store4(part + (i * (BN / 16) + j) * THREADS,
+                   make_float4(acc[i][j], acc[i][j + 1], acc[i][j + 2], acc[i][j + 3]), 0);
+    __syncthreads();
+    if (threadIdx.x == 0) comes_last = inc_acq_rel(counters + tile, c.chunks - 1) == c.chunks - 1;
+    __syncthreads();
+    if (!comes_last) return false;
+    part -= (size_t)c.chunk * (BM * BN);
+    for (int k = 0; k < c.chunks; ++k, part += BM * BN) {
+#pragma unroll
+        for (int i = 0; i < TM; ++i) {
+#pragma unroll
+            for (int j = 0; j < BN / 16; j += 4) {
+                const float4 v = load4(part + (i * (BN / 16) + j) * THREADS);
+                if (k == 0) {
+                    acc[i][j] = v.x, acc[i][j + 1] = v.y, acc[i][j + 2] = v.z, acc[i][j + 3] = v.w;
+                } else {
+                    acc[i][j] += v.x, acc[i][j + 1] += v.y, acc[i][j + 2] += v.z, acc[i][j + 3] += v.w;
+                }
+            }
+        }
+    }
+    return true;
+}
+
 // ---------------------------------------------------------------- forward
-// grid (ceil(N*OH*OW / BM), ceil(CO / BN), D)
+// grid (ceil(N*OH*OW / BM), chunks * ceil(CO / BN), D)
 template <int BN>
 __device__ __forceinline__ void forward(float *out, const float *inp, const float *weight, const float *bias,
-                                        const float *scale, int N, int H, int W, int CI, int OH, int OW, int CO, int K,
-                                        int S, int n_per_scale, int act) {
+                                        const float *scale, float *partials, unsigned *counters, int N, int H, int W,
+                                        int CI, int OH, int OW, int CO, int K, int S, int n_per_scale, int act,
+                                        int chunks) {
     __shared__ Tile<BN> tiles[2];
+    const Chunk c(ceil_div(CO, BN), chunks);
     const int t = threadIdx.x, d = blockIdx.z, P = OH * OW, M = N * P;
-    const int m0 = blockIdx.x * BM, n0 = blockIdx.y * BN, KK = K * K * CI;
+    const int m0 = blockIdx.x * BM, n0 = c.column * BN, KK = K * K * CI, slices = ceil_div(KK, BK);
+    const int first = c.first(slices), k0 = first * BK, tap = k0 / CI;
 
     // A: thread t reads four channels of pixel m0 + t / 2.
     const int am = m0 + t / 2, ak = t % 2 * 4;
     const int pixel = min(am, M - 1), image = d * N + pixel / P, oh = pixel % P / OW, ow = pixel % OW;
     const float *x = inp + (((size_t)image * H + oh * S) * W + ow * S) * CI;
-    int ci = ak, kh = 0, kw = 0;
+    int ci = k0 - tap * CI + ak, kh = tap / K, kw = tap % K;
     while (ci >= CI) ci -= CI, kw + 1 < K ? ++kw : (kw = 0, ++kh);
     // B: thread t reads four output channels of one k.
     constexpr int B_THREADS = BN / 4;
     const int bk = t / B_THREADS, bn = n0 + t % B_THREADS * 4;
     const float *w = weight + (size_t)d * KK * CO + bn;
-    int k = bk;
+    int k = k0 + bk;
 
     auto fetch = [&](float4 &a, float4 &b) {
         a = kh < K && am < M ? load4(x + ((size_t)kh * W + kw) * CI + ci) : zero4();
@@ -113,7 +173,8 @@ __device__ __forceinline__ void forward(float *out, const float *inp, const floa
         if (bk < BK) store4(&tile.b[bk][t % B_THREADS * 4], b, 0);
     };
     float acc[TM][BN / 16] = {};
-    accumulate_tiles<BN>(acc, tiles, ceil_div(KK, BK), fetch, put);
+    accumulate_tiles<BN>(acc, tiles, c.end(slices) - first, fetch, put);
+    if (!join<BN>(acc, partials, counters, c)) return;
 
     const int ty = t / 16, tx = t % 16;
 #pragma unroll
@@ -137,25 +198,27 @@ __device__ __forceinline__ void forward(float *out, const float *inp, const floa
 
 // ---------------------------------------------------------------- dgrad
 // Pixels of one phase (h % S, w % S) meet the same taps; blockIdx.z = d * S * S + phase.
-// grid (ceil(N * pixels of a phase / BM), ceil(CI / BN), D * S * S)
+// grid (ceil(N * pixels of a phase / BM), chunks * ceil(CI / BN), D * S * S)
 template <int BN>
-__device__ __forceinline__ void dgrad(float *dinp, const float *dout, const float *weight, const float *scale, int N,
-                                      int H, int W, int CI, int OH, int OW, int CO, int K, int S, int n_per_scale,
-                                      int accumulate) {
+__device__ __forceinline__ void dgrad(float *dinp, const float *dout, const float *weight, const float *scale,
+                                      float *partials, unsigned *counters, int N, int H, int W, int CI, int OH, int OW,
+                                      int CO, int K, int S, int n_per_scale, int chunks, int accumulate) {
     __shared__ Tile<BN> tiles[2];
+    const Chunk c(ceil_div(CI, BN), chunks);
     const int t = threadIdx.x, d = blockIdx.z / (S * S), phase = blockIdx.z % (S * S);
     const int phase_h = phase / S, phase_w = phase % S;
     const int PH = ceil_div(H - phase_h, S), PW = ceil_div(W - phase_w, S), P = PH * PW, M = N * P;
-    const int m0 = blockIdx.x * BM, n0 = blockIdx.y * BN;
+    const int m0 = blockIdx.x * BM, n0 = c.column * BN;
     if (m0 >= M) return;  // phases of an odd side differ in size
     const int TH = phase_h < K ? ceil_div(K - phase_h, S) : 0, TW = phase_w < K ? ceil_div(K - phase_w, S) : 0;
-    const int KK = TH * TW * CO;
+    const int KK = TH * TW * CO, slices = ceil_div(KK, BK);
+    const int first = c.first(slices), k0 = first * BK, tap0 = k0 / CO;
 
     // A: four gradient channels of one pixel, at the tap the slice has come to.
     const int am = m0 + t / 2, ak = t % 2 * 4;
     const int pixel = min(am, M - 1), image = d * N + pixel / P, ph = pixel % P / PW, pw = pixel % P % PW;
     const float *dy = dout + (size_t)image * OH * OW * CO;
-    int co = ak, th = 0, tw = 0;
+    int co = k0 - tap0 * CO + ak, th = TW > 0 ? tap0 / TW : 0, tw = tap0 - th * TW;
     while (co >= CO) co -= CO, tw + 1 < TW ? ++tw : (tw = 0, ++th);
     // B: four gradient channels of one input channel, transposed like A.
     const int bn = n0 + t / 2;
@@ -177,7 +240,8 @@ __device__ __forceinline__ void dgrad(float *dinp, const float *dout, const floa
         if (t < 2 * BN) store_column(&tile.b[ak][t / 2], BN + 4, b);
     };
     float acc[TM][BN / 16] = {};
-    if (KK > 0) accumulate_tiles<BN>(acc, tiles, ceil_div(KK, BK), fetch, put);
+    if (KK > 0) accumulate_tiles<BN>(acc, tiles, c.end(slices) - first, fetch, put);
+    if (!join<BN>(acc, partials, counters, c)) return;
 
     const int ty = t / 16, tx = t % 16;
 #pragma unroll
@@ -198,17 +262,18 @@ __device__ __forceinline__ void dgrad(float *dinp, const float *dout, const floa
 }
 
 // ---------------------------------------------------------------- wgrad
-// blockIdx.z = chunk * D + d: chunk c sums over its share of the N*OH*OW pixels, into partial [chunk][D][K*K*CI*CO].
-// grid (ceil(K*K*CI / BM), ceil(CO / BN), chunks * D)
+// A chunk sums over its share of the N*OH*OW pixels.
+// grid (ceil(K*K*CI / BM), chunks * ceil(CO / BN), D)
 template <int BN>
-__device__ __forceinline__ void wgrad(float *dweight, const float *inp, const float *dout, const float *scale, int N,
-                                      int H, int W, int CI, int OH, int OW, int CO, int K, int S, int n_per_scale,
-                                      int chunks, int accumulate) {
+__device__ __forceinline__ void wgrad(float *dweight, const float *inp, const float *dout, const float *scale,
+                                      float *partials, unsigned *counters, int N, int H, int W, int CI, int OH, int OW,
+                                      int CO, int K, int S, int n_per_scale, int chunks, int accumulate) {
     __shared__ Tile<BN> tiles[2];
-    const int D = gridDim.z / chunks, d = blockIdx.z % D, chunk = blockIdx.z / D;
+    const Chunk c(ceil_div(CO, BN), chunks);
+    const int d = blockIdx.z;
     const int t = threadIdx.x, P = OH * OW, pixels = N * P, M = K * K * CI;
-    const int m0 = blockIdx.x * BM, n0 = blockIdx.y * BN;
-    const int begin = (int)((long long)pixels * chunk / chunks), end = (int)((long long)pixels * (chunk + 1) / chunks);
+    const int m0 = blockIdx.x * BM, n0 = c.column * BN;
+    const int begin = c.first(pixels), end = c.end(pixels);
 
     // A: four input channels of one tap at one pixel; B: four output channels at one pixel.
     const int ak = t / 32, am = m0 + t % 32 * 4, row = min(am, M - 4);
@@ -237,9 +302,10 @@ __device__ __forceinline__ void wgrad(float *dweight, const float *inp, const fl
     };
     float acc[TM][BN / 16] = {};
     accumulate_tiles<BN>(acc, tiles, ceil_div(end - begin, BK), fetch, put);
+    if (!join<BN>(acc, partials, counters, c)) return;
 
     const int ty = t / 16, tx = t % 16;
-    float *dw = dweight + ((size_t)chunk * D + d) * M * CO;
+    float *dw = dweight + (size_t)d * M * CO;
 #pragma unroll
     for (int i = 0; i < TM; ++i) {
         const int m = m0 + i / 4 * 64 + ty * 4 + i % 4;
@@ -255,18 +321,24 @@ __device__ __forceinline__ void wgrad(float *dweight, const float *inp, const fl
 #define CONV_GEMM(BN)                                                                                                 \
     extern "C" __global__ void __launch_bounds__(THREADS) conv_forward_gemm_n##BN##_f32(                              \
         float *out, const float *inp, const float *weight, OPTIONAL const float *bias, OPTIONAL const float *scale,   \
-        int N, int H, int W, int CI, int OH, int OW, int CO, int K, int S, int n_per_scale, int act) {                \
-        forward<BN>(out, inp, weight, bias, scale, N, H, W, CI, OH, OW, CO, K, S, n_per_scale, act);                  \
+        OPTIONAL SCRATCH float *partials, OPTIONAL SCRATCH unsigned *counters, int N, int H, int W, int CI, int OH,   \
+        int OW, int CO, int K, int S, int n_per_scale, int act, int chunks) {                                         \
+        forward<BN>(out, inp, weight, bias, scale, partials, counters, N, H, W, CI, OH, OW, CO, K, S, n_per_scale,    \
+                    act, chunks);                                                                                     \
     }                                                                                                                 \
-    extern "C" __global__ void __launch_bounds__(THREADS) conv_dgrad_gemm_n##BN##_f32(                                \
-        ADDS_IF(accumulate) float *dinp, const float *dout, const float *weight, OPTIONAL const float *scale, int N,  \
-        int H, int W, int CI, int OH, int OW, int CO, int K, int S, int n_per_scale, int accumulate) {                \
-        dgrad<BN>(dinp, dout, weight, scale, N, H, W, CI, OH, OW, CO, K, S, n_per_scale, accumulate);                 \
+    extern "C" __global__ void BOUNDS conv_dgrad_gemm_n##BN##_f32(                                                    \
+        ADDS_IF(accumulate) float *dinp, const float *dout, const float *weight, OPTIONAL const float *scale,         \
+        OPTIONAL SCRATCH float *partials, OPTIONAL SCRATCH unsigned *counters, int N, int H, int W, int CI, int OH,   \
+        int OW, int CO, int K, int S, int n_per_scale, int chunks, int accumulate) {                                  \
+        dgrad<BN>(dinp, dout, weight, scale, partials, counters, N, H, W, CI, OH, OW, CO, K, S, n_per_scale, chunks,  \
+                  accumulate);                                                                                        \
     }                                                                                                                 \
-    extern "C" __global__ void __launch_bounds__(THREADS) conv_wgrad_gemm_n##BN##_f32(                                \
-        ADDS_IF(accumulate) float *dweight, const float *inp, const float *dout, OPTIONAL const float *scale, int N,  \
-        int H, int W, int CI, int OH, int OW, int CO, int K, int S, int n_per_scale, int chunks, int accumulate) {    \
-        wgrad<BN>(dweight, inp, dout, scale, N, H, W, CI, OH, OW, CO, K, S, n_per_scale, chunks, accumulate);         \
+    extern "C" __global__ void BOUNDS conv_wgrad_gemm_n##BN##_f32(                                                    \
+        ADDS_IF(accumulate) float *dweight, const float *inp, const float *dout, OPTIONAL const float *scale,         \
+        OPTIONAL SCRATCH float *partials, OPTIONAL SCRATCH unsigned *counters, int N, int H, int W, int CI, int OH,   \
+        int OW, int CO, int K, int S, int n_per_scale, int chunks, int accumulate) {                                  \
+        wgrad<BN>(dweight, inp, dout, scale, partials, counters, N, H, W, CI, OH, OW, CO, K, S, n_per_scale, chunks,  \
+                  accumulate);                                                                                        \
     }
 
 // n128 or n64: columns of a tile.

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use ugatit::device::select::Choice;
+use ugatit::model::{Machine, machine};
 use ugatit::nn::Config;
 use ugatit::tape::NormVariant;
 use ugatit::{Error, Result};
@@ -97,6 +98,11 @@ fn one_line(e: &Error) -> String {
 
 fn parse_device(text: &str) -> Result<Choice, String> {
     text.parse().map_err(|e| one_line(&e))
+}
+
+/// The GPU of that name, where there are constants of it.
+pub(super) fn parse_gpu(text: &str) -> Result<&'static Machine, String> {
+    machine::find(text).map_err(|e| one_line(&e))
 }
 
 fn parse_norm(text: &str) -> Result<NormVariant, String> {

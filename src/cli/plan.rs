@@ -7,10 +7,12 @@ use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::json;
 use ugatit::device::Launch;
+use ugatit::device::cuda::Cuda;
 use ugatit::format::{self, Column, Table};
 use ugatit::model::{self, Machine, Prediction, Term, machine};
 use ugatit::nn::Config;
 use ugatit::study::profile::Totals;
+use ugatit::tape::LowerOptions;
 use ugatit::train::{MemoryEstimate, Recording, TrainingPlan};
 
 use super::args::{NetworkArgs, depth_note};
@@ -27,7 +29,8 @@ pub(super) struct PlanArgs {
     #[command(flatten)]
     network: NetworkArgs,
 
-    /// Predict the time of each launch on this GPU: h100, h200, a100, 4090, 5090 and others
+    /// Plan for this GPU, and predict the time of each launch: h100, h200, a100, 4090, 5090 and others. If not given,
+    /// the plan is for the GPU at hand, or else an H100
     #[arg(long = "for", value_name = "GPU")]
     gpu: Option<String>,
 
@@ -67,13 +70,14 @@ pub(super) fn run(args: &PlanArgs) -> Result<(), End> {
         cfg.n_dis = Config::deepest_n_dis(cfg.img_size);
     }
     words::check(&cfg).map_err(End::Input)?;
-    let plan =
-        TrainingPlan::new(&cfg, args.network.batch_size, 1, Recording::default(), args.network.norm.into())
-            .map_err(End::Input)?;
+    let machine = args.gpu.as_deref().map(machine::find).transpose().map_err(End::Input)?;
+    let target = machine.map(Machine::target).or_else(Cuda::target_at_hand).unwrap_or_default();
+    let options = LowerOptions { norm: args.network.norm, ..LowerOptions::on(target) };
+    let plan = TrainingPlan::new(&cfg, args.network.batch_size, 1, Recording::default(), options)
+        .map_err(End::Input)?;
     let launches = &plan.step.program.launches;
-    let predicted = match &args.gpu {
-        Some(name) => {
-            let machine = machine::find(name).map_err(End::Input)?;
+    let predicted = match machine {
+        Some(machine) => {
             // Drawn on a terminal only.
             let bar = ProgressBar::no_length().with_message("counting a block of each launch");
             let counted = model::predict(&plan.step.program, machine, &|step| {
@@ -103,8 +107,9 @@ pub(super) fn run(args: &PlanArgs) -> Result<(), End> {
             print_costliest(&mut out, launches, predicted)?;
         }
         print_sums(&mut out, &kernels, all, &plan.memory())?;
+        writeln!(out, "\nplanned for {target}")?;
         if let Some(predicted) = &predicted {
-            writeln!(out, "\n{}", predicted.describe())?;
+            writeln!(out, "{}", predicted.describe())?;
         }
     }
     out.flush()?;
@@ -145,6 +150,7 @@ fn print_json(
         "config": plan.model.cfg,
         "batch_size": args.network.batch_size,
         "norm": args.network.norm,
+        "target": plan.step.program.target,
         "launches": launches,
         "kernels": kernels,
         "total": all,

@@ -74,7 +74,7 @@ impl StepArgs {
         if self.batch_size == 0 {
             return Err(Error::new("--batch-size 0 is no batch").hint("give at least one image"));
         }
-        Ok(Step { cfg, batch: self.batch_size, seed: self.seed, norm: self.norm })
+        Ok(Step { cfg, batch: self.batch_size, seed: self.seed, norm: self.norm, target: None })
     }
 
     fn note(&self) {
@@ -108,7 +108,7 @@ pub(super) struct ProfileArgs {
     /// Where to run: auto, cuda, cuda:N, emulator. The emulator counts, a GPU is timed
     #[arg(long, default_value_t = Choice::Emulator)]
     device: Choice,
-    /// Predict times for this GPU: h100, h200, a100, 4090, 5090 and others; if not given, the one it runs on, or h100
+    /// Plan for this GPU and predict its times: h100, h200, a100, 4090, 5090 and others; if not given, the one it runs on, or h100
     #[arg(long = "for", value_name = "GPU")]
     gpu: Option<String>,
     /// Print JSON
@@ -128,7 +128,7 @@ pub(super) struct StudyArgs {
     /// Folder for the pages
     #[arg(long, default_value = "atlas", value_name = "DIR")]
     out: PathBuf,
-    /// GPU that times are predicted for at first: h100, h200, a100, 4090, 5090 and others
+    /// GPU that the step is planned for, and times are predicted for at first: h100, h200, a100, 4090, 5090 and others
     #[arg(long, default_value = machine::ALL[0].key)]
     gpu: String,
     #[command(flatten)]
@@ -214,8 +214,8 @@ pub(super) fn kernels(args: &KernelsArgs) -> Result<(), End> {
 }
 
 pub(super) fn profile(args: &ProfileArgs) -> Result<(), End> {
-    let step = args.step.step().map_err(End::Input)?;
     let wanted = args.gpu.as_deref().map(machine::find).transpose().map_err(End::Input)?;
+    let step = Step { target: wanted.map(Machine::target), ..args.step.step().map_err(End::Input)? };
     args.step.note();
     let record = training_step(&step, args.device).map_err(End::Failed)?;
     let gpu = wanted.or_else(|| machine::of_driver(&record.device)).unwrap_or(&machine::ALL[0]);
@@ -237,7 +237,7 @@ pub(super) fn study(args: &StudyArgs) -> Result<(), End> {
             let name = args.name.as_deref().unwrap_or("all");
             let wanted = if name == "all" { suggest::select_all(&[]) } else { suggest::select(name) };
             let wanted = wanted.map_err(End::Input)?;
-            let step = args.step.step().map_err(End::Input)?;
+            let step = Step { target: Some(gpu.target()), ..args.step.step().map_err(End::Input)? };
             args.step.note();
             let command = format!("ugatit study {name} {}", flags(&step));
             let written = pages::of_kernels(&wanted, &step, gpu, &args.out, &command).map_err(End::Failed)?;

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
+use ugatit::model::Machine;
 use ugatit::nn::Config;
 use ugatit::report::Progress;
 use ugatit::train::LOSS_NAMES;
 use ugatit::train::run::{Event, Outcome, RunStart, Session, Settings};
 use ugatit::{Error, Result};
 
-use super::args::{DeviceArgs, NetworkArgs};
+use super::args::{DeviceArgs, NetworkArgs, parse_gpu};
 use super::end::{End, say};
 use super::words;
 
@@ -47,6 +48,12 @@ pub(super) struct TrainArgs {
 
     #[command(flatten)]
     device: DeviceArgs,
+
+    /// Plan for this GPU: h100, h200, a100, 4090, 5090 and others [default: the device's, or h100 on the emulator]
+    ///
+    /// What differs is how long sums are split, so results differ by rounding. A run keeps what it was started with.
+    #[arg(id = "for", long = "for", value_name = "GPU", value_parser = parse_gpu)]
+    gpu: Option<&'static Machine>,
 
     /// Steps of the whole run
     #[arg(long, value_name = "N", default_value_t = Config::default().iterations)]
@@ -137,6 +144,7 @@ impl TrainArgs {
             sample_every: self.sample_every,
             keep: self.keep,
             norm: self.network.norm,
+            target: self.gpu.map(Machine::target),
             model,
         }
     }
@@ -185,7 +193,7 @@ impl TrainArgs {
 }
 
 /// What a resumed run cannot change: name of the flag and value.
-fn fixed(s: &Settings) -> [(&'static str, String); 16] {
+fn fixed(s: &Settings) -> [(&'static str, String); 17] {
     let m = &s.model;
     [
         ("size", m.img_size.to_string()),
@@ -195,6 +203,7 @@ fn fixed(s: &Settings) -> [(&'static str, String); 16] {
         ("n_dis", m.n_dis.to_string()),
         ("batch_size", s.batch_size.to_string()),
         ("norm", s.norm.to_string()),
+        ("for", s.target.map_or_else(String::new, |target| target.to_string())),
         ("seed", s.seed.to_string()),
         ("lr", m.lr.to_string()),
         ("no_decay", (!m.decay).to_string()),
@@ -304,7 +313,7 @@ mod tests {
     fn every_flag_arrives() {
         let flags = "--light --size 64 --ch 8 --n-res 2 --n-dis 4 --batch-size 3 --steps 9 --lr 0.5 \
                      --weight-decay 0.25 --adv-weight 2 --cycle-weight 3 --identity-weight 4 --cam-weight 5 \
-                     --no-decay --rho-max 0.9 --save-every 7 --sample-every 6 --keep 0 --seed 11 --norm composed";
+                     --no-decay --rho-max 0.9 --save-every 7 --sample-every 6 --keep 0 --seed 11 --norm composed --for a100";
         let settings = parse(&flags.split_whitespace().collect::<Vec<_>>()).settings();
         let model = Config {
             light: true,
@@ -325,8 +334,9 @@ mod tests {
         };
         let data = "data".into();
         let norm = ugatit::tape::NormVariant::Composed;
-        let want =
-            Settings { data, seed: 11, batch_size: 3, save_every: 7, sample_every: 6, keep: 0, norm, model };
+        let target = Some(ugatit::device::Target { sms: 108, shared_bytes: 163 << 10 });
+        let run = Settings { data, seed: 11, batch_size: 3, ..Settings::default() };
+        let want = Settings { save_every: 7, sample_every: 6, keep: 0, norm, target, model, ..run };
         assert_eq!(settings, want);
     }
 

@@ -229,7 +229,7 @@ impl Device for Emulator {
         }
         let mut kernels = Vec::with_capacity(program.launches.len());
         for launch in &program.launches {
-            launch.check(&program.buffers)?;
+            launch.check(&program.buffers, program.target)?;
             kernels.push(self.kernel(launch.kernel)?);
         }
         self.programs.push(Ready { program, kernels, state, arena, counters: Vec::new() });
@@ -266,6 +266,7 @@ impl Device for Emulator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::Target;
     use crate::kernels::{self, Param, ParamKind};
 
     #[test]
@@ -293,8 +294,10 @@ mod tests {
         let launch = |blocks| {
             Launch::dynamic(kernel, vec![Arg::I32(1)]).grid([blocks, 1, 1]).block([64, 1, 1]).cooperative()
         };
-        assert!(launch(108).check(&[]).is_ok());
-        let error = launch(109).check(&[]).expect_err("more than are resident");
+        let target = Target { sms: 108, ..Target::default() };
+        assert!(launch(108).check(&[], target).is_ok());
+        assert!(launch(109).check(&[], Target::default()).is_ok());
+        let error = launch(109).check(&[], target).expect_err("more than are resident");
         let text = "109 blocks that wait for each other, but at most 108 are sure to be resident";
         assert!(error.message().contains(text), "{error}");
     }

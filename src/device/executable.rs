@@ -244,7 +244,7 @@ impl Executable {
 mod tests {
     use super::*;
     use crate::device::emulator::{Emulator, Options};
-    use crate::device::{Buffer, BufferRef, DeviceKind, Launch, MemoryInfo};
+    use crate::device::{Buffer, BufferRef, DeviceKind, Launch, MemoryInfo, Target};
     use crate::kernels::arg::{In, Out};
     use crate::kernels::{args, entry};
 
@@ -260,6 +260,7 @@ mod tests {
         let buffers = vec![buffer("from", from), buffer("to", to)];
         Program {
             name: "copy".into(),
+            target: Target::default(),
             buffers,
             launches: vec![launch],
             arena_bytes: 0,

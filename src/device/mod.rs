@@ -8,6 +8,7 @@ pub mod cuda;
 pub mod emulator;
 pub mod executable;
 pub mod select;
+mod target;
 
 use std::sync::Arc;
 
@@ -16,12 +17,10 @@ pub use crate::kernels::arg::{Arg, BufferRef};
 use crate::kernels::{Args, Kernel, KernelOf, ParamKind};
 use crate::{Error, Result};
 
+pub use target::Target;
+
 /// Alignment of every buffer in its allocation, bytes.
 pub const BUFFER_ALIGN: u64 = 256;
-
-/// Most blocks of a cooperative launch: the multiprocessors of the smallest GPU such launches are made for, an
-/// A100. It does not follow from the GPU at hand, so that a program is the same everywhere.
-pub const MAX_COOPERATIVE_BLOCKS: u32 = 108;
 
 /// Which of a program's two allocations a buffer lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,8 +78,8 @@ pub struct Launch {
     pub min_bytes: u64,
     /// Floating-point operations, two per multiply-add.
     pub flops: u64,
-    /// Whether all its blocks must be resident at once, because they wait for each other. At most
-    /// [`MAX_COOPERATIVE_BLOCKS`], one on a multiprocessor.
+    /// Whether all its blocks must be resident at once, because they wait for each other. At most one on each
+    /// multiprocessor of the target.
     pub cooperative: bool,
 }
 
@@ -188,11 +187,12 @@ impl Launch {
         self.block.iter().map(|&x| u64::from(x)).product()
     }
 
-    /// Checks arity, argument kinds, block size and buffer ranges against the kernel's signature.
+    /// Checks arity, argument kinds, block size and buffer ranges against the kernel's signature, and the size of a
+    /// cooperative grid against the target.
     ///
     /// # Errors
     /// Names the kernel and the first argument that does not fit.
-    pub fn check(&self, buffers: &[Buffer]) -> Result<()> {
+    pub fn check(&self, buffers: &[Buffer], target: Target) -> Result<()> {
         let k = self.kernel;
         let fail = |what: String| Err(Error::new(format!("launch of {} ({}): {what}", k.name, self.label)));
         if self.args.len() != k.params.len() {
@@ -227,9 +227,10 @@ impl Launch {
             return fail(format!("grid {:?} is empty or too large", self.grid));
         }
         let blocks = self.blocks();
-        if self.cooperative && blocks > u64::from(MAX_COOPERATIVE_BLOCKS) {
+        if self.cooperative && blocks > u64::from(target.sms) {
             return fail(format!(
-                "{blocks} blocks that wait for each other, but at most {MAX_COOPERATIVE_BLOCKS} are sure to be resident"
+                "{blocks} blocks that wait for each other, but at most {} are sure to be resident",
+                target.sms
             ));
         }
         Ok(())
@@ -241,6 +242,8 @@ impl Launch {
 pub struct Program {
     /// For people: `training step`, `translate`, …
     pub name: String,
+    /// The GPU that it is planned for.
+    pub target: Target,
     /// All buffers, both spaces. Arena buffers whose lifetimes do not overlap may share bytes.
     pub buffers: Vec<Buffer>,
     /// The launches in order.
@@ -284,6 +287,12 @@ pub trait Device: Send {
 
     /// In words, for people: `NVIDIA H200 (cuda:0)`, `emulator (2 threads)`.
     fn describe(&self) -> String;
+
+    /// The GPU that programs for this device are planned for. The emulator runs those for any GPU; if none is named,
+    /// those for an H100.
+    fn target(&self) -> Target {
+        Target::default()
+    }
 
     /// Memory of the device.
     fn memory(&self) -> Result<MemoryInfo>;

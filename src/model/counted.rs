@@ -5,9 +5,6 @@ use ptx_emulator::{Class, Sample};
 use super::{Machine, Work, chain, occupancy};
 use crate::device::Launch;
 
-/// SASS instructions for each of PTX: 0.83 to 0.94 on two kernels of this project.
-const SASS: f64 = 0.88;
-
 /// Of the L1's memory that shared memory leaves, what serves repeated reads.
 const L1_USED: f64 = 0.8;
 
@@ -18,6 +15,9 @@ impl Work {
         let lanes = |class| sample.counters.of_class(class).thread_instructions as f64;
         let warps = launch.threads().div_ceil(32) as u32;
         let ran = sample.blocks.max(1) as f64;
+        // Threads past the end of a small map leave at once, and their warps share nothing of the work.
+        let share = |busiest: u64| (total.warp_instructions as f64 / busiest.max(1) as f64).round() as u32;
+        let working = sample.busiest_warp.map_or(warps, share).clamp(1, warps.max(1));
         let of_mma = |tf32: bool| -> f64 {
             let mma = sample.counters.instructions.iter().filter(|i| i.class == Class::Matrix);
             mma.filter(|i| i.text.contains(".tf32") == tf32).map(|i| i.counters.flops as f64).sum()
@@ -43,12 +43,16 @@ impl Work {
         let streamed = if asked > 0.0 { (dram_bytes / asked).min(1.0) } else { 0.0 };
         let [l1, l2, dram] = machine.latency;
         let load = (1.0 - missed) * l1 + missed * ((1.0 - streamed) * l2 + streamed * dram);
-        let chain = chain::of(&sample.counters, f64::from(warps) * ran, [l1, load]);
+        // Between barriers the warps of a block are issued in turns, a quarter of them on each scheduler.
+        let slot = if total.barriers > 0 { (f64::from(working) / 4.0).max(1.0) } else { 1.0 };
+        let chain = chain::of(&sample.counters, f64::from(working) * ran, [l1, load], slot);
         Self {
             blocks: launch.blocks(),
             resident,
-            warps,
-            issue: SASS * total.warp_instructions as f64 / ran,
+            warps: working,
+            // An instruction of PTX counts as one of SASS: in the main loops of the implicit GEMM, for sm_90, there are 631
+            // for 615 (forward) and 642 for 625 (dgrad).
+            issue: total.warp_instructions as f64 / ran,
             fp32: (lanes(Class::Fp32) + lanes(Class::Fp16)) / ran,
             special: lanes(Class::Special) / ran,
             mma: (of_mma(false) + 2.0 * of_mma(true)) / ran,

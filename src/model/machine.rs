@@ -5,6 +5,8 @@
 //! 2501.12084 and 2402.13499; *quack*, the pipe microbenchmarks of the QuACK repository; *fit*, set on the rows of
 //! `tests/model/published.toml`.
 
+use super::occupancy;
+use crate::device::Target;
 use crate::{Error, Result};
 
 /// One GPU.
@@ -46,6 +48,13 @@ pub struct Machine {
     pub node_us: f64,
     /// A barrier of the whole grid, µs.
     pub barrier_us: f64,
+}
+
+impl Machine {
+    /// What a plan for it depends on.
+    pub fn target(&self) -> Target {
+        Target { sms: self.sms, shared_bytes: occupancy::limits_of(self.arch).shared_a_block }
+    }
 }
 
 const MIB: u64 = 1 << 20;
@@ -205,6 +214,13 @@ pub fn of_driver(name: &str) -> Option<&'static Machine> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_default_is_what_plans_are_made_for_if_no_gpu_is_named() {
+        assert_eq!(ALL[0].target(), Target::default());
+        assert_eq!(find("a100").unwrap().target(), Target { sms: 108, shared_bytes: 163 << 10 });
+        assert_eq!(find("4090").unwrap().target().shared_bytes, 99 << 10);
+    }
 
     #[test]
     fn names_are_found_however_written() {

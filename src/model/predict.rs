@@ -56,7 +56,7 @@ impl Counted {
     /// From what the emulator counted when it ran every block of every launch of the program.
     pub fn of_run(program: &Program, counters: Vec<LaunchCounters>) -> Self {
         let blocks = program.launches.iter().map(Launch::blocks);
-        let whole = |(counters, blocks)| Sample { counters, blocks, read_sectors: None };
+        let whole = |(counters, blocks)| Sample { counters, blocks, read_sectors: None, busiest_warp: None };
         let samples: Vec<Sample> = counters.into_iter().zip(blocks).map(whole).collect();
         Self { places: (0..samples.len()).collect(), samples }
     }

@@ -142,7 +142,8 @@ pub fn time(machine: &Machine, w: &Work) -> Time {
     let issue = |blocks: f64| blocks * w.issue / (blocks * warps).min(4.0);
     let busy = |blocks: f64| pipes.iter().map(|(_, c)| blocks * c).fold(issue(blocks), f64::max);
     // Between barriers the warps of a block do the same at the same time; else one warp waits while others work.
-    let alone = if w.barriers > 0 { busy(1.0) } else { busy(1.0) / warps };
+    let one_warp = || pipes.iter().map(|(_, clocks)| clocks / warps).fold(w.issue / warps, f64::max);
+    let alone = if w.barriers > 0 { busy(1.0) } else { one_warp() };
     let tile = |blocks: f64| busy(blocks).max(alone + w.chain);
     let slots = sms * resident;
     let blocks = w.blocks as f64;

@@ -31,7 +31,7 @@ pub struct Work {
     pub dram_bytes: f64,
     /// Bytes of independent loads that a thread has in flight.
     pub flight: f64,
-    /// Clocks of its longest chain of dependent instructions, were it alone.
+    /// Clocks in which it waits for results and issues nothing, were it alone.
     pub chain: f64,
     /// Barriers that its warps wait at: where there are any, loads and arithmetic take turns.
     pub barriers: u32,

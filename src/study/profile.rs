@@ -9,7 +9,7 @@ use super::counts::{Counts, KernelRecord, Predicted};
 use super::run::{Record, Step};
 use crate::device::{Launch, Program};
 use crate::format::{self, Column, Table};
-use crate::model::{Machine, Time, range, terms_json};
+use crate::model::{Machine, Term, Time, range, terms_json};
 
 /// Sums over a program's launches, as `ugatit plan` prints them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -50,12 +50,57 @@ fn sorted(record: &Record) -> Vec<&KernelRecord> {
 }
 
 /// The columns of a prediction.
-fn predicted_cells(predicted: Option<Predicted>) -> [String; 2] {
+fn predicted_columns() -> [Column; 3] {
+    [Column::right("predicted", 11), Column::left("bound by", 8), Column::left("terms", 0)]
+}
+
+/// Their cells.
+fn predicted_cells(predicted: Option<Predicted>) -> [String; 3] {
     let dash = || "–".to_owned();
     [
         predicted.map_or_else(dash, |p| format!("{:.1} µs", p.us)),
         predicted.map_or_else(dash, |p| p.bound().name().to_owned()),
+        predicted.map_or_else(String::new, |p| stacked(&p.terms)),
     ]
+}
+
+/// Characters of a stacked bar.
+const BAR: f64 = 24.0;
+
+/// A term in a stacked bar.
+fn letter(term: Term) -> char {
+    match term {
+        Term::Launch => 'n',
+        Term::Issue => 'i',
+        Term::Fp32 => 'f',
+        Term::Special => 's',
+        Term::Tensor => 't',
+        Term::Shared => 'h',
+        Term::L1 => '1',
+        Term::L2 => '2',
+        Term::Latency => 'w',
+        Term::Dram => 'd',
+    }
+}
+
+/// The terms as a bar of letters, each as long as its share of their sum.
+fn stacked(terms: &[f64; 10]) -> String {
+    let sum: f64 = terms.iter().sum();
+    let mut bar = String::new();
+    let mut before = 0.0;
+    for (term, us) in Term::ALL.into_iter().zip(terms) {
+        before += us;
+        // The ends are rounded, not the lengths, so that the whole is as long as it should be.
+        let end = (BAR * before / sum.max(f64::MIN_POSITIVE)).round() as usize;
+        bar.extend(std::iter::repeat_n(letter(term), end.saturating_sub(bar.len())));
+    }
+    bar
+}
+
+/// What the letters mean.
+fn legend() -> String {
+    let of: Vec<String> = Term::ALL.into_iter().map(|t| format!("{} {}", letter(t), t.name())).collect();
+    format!("Terms, each by itself, by their shares of the sum: {}.\n", of.join(", "))
 }
 
 /// The step as a table, with times predicted for a GPU.
@@ -65,6 +110,7 @@ pub fn table(record: &Record, step: &Step, gpu: &Machine) -> String {
     let mut out = format!("{}, on {}\n\n", step.describe(), record.device);
     let width = kernels.iter().map(|k| k.kernel.name.len()).max().unwrap_or(6);
     let time: Option<f64> = record.kernels.iter().map(KernelRecord::milliseconds).sum();
+    let [us_column, bound_column, terms_column] = predicted_columns();
     if let Some(all) = time {
         let table = Table::new(
             0,
@@ -77,16 +123,17 @@ pub fn table(record: &Record, step: &Step, gpu: &Machine) -> String {
                 Column::right("FLOP", 9),
                 Column::right("GB/s", 8),
                 Column::right("GFLOP/s", 8),
-                Column::right("predicted", 11),
                 Column::right("ratio", 6),
-                Column::left("bound by", 0),
+                us_column,
+                bound_column,
+                terms_column,
             ],
         );
         out += &table.head();
         for k in kernels {
             let ms = k.milliseconds().unwrap_or(0.0);
             let predicted = k.predicted(gpu);
-            let [us, bound] = predicted_cells(predicted);
+            let [us, bound, terms] = predicted_cells(predicted);
             out += &table.row([
                 k.kernel.name.to_owned(),
                 k.launches.len().to_string(),
@@ -96,15 +143,16 @@ pub fn table(record: &Record, step: &Step, gpu: &Machine) -> String {
                 format::count(k.flops()),
                 format!("{:.0}", k.min_bytes() as f64 / ms.max(1e-9) / 1e6),
                 format!("{:.0}", k.flops() as f64 / ms.max(1e-9) / 1e6),
+                predicted.map_or_else(|| "–".to_owned(), |p| format!("{:.2}x", ms * 1e3 / p.us)),
                 us,
-                predicted.map_or_else(|| "–".to_owned(), |p| format!("{:.2}x", p.us / 1e3 / ms.max(1e-9))),
                 bound,
+                terms,
             ]);
         }
         _ = writeln!(
             out,
             "\nMeasured launch by launch with events between them, so the sum of {} is more than a step takes.\n\
-             GB/s: of the minimum traffic. Ratio: of the predicted to the measured time.",
+             GB/s: of the minimum traffic. Ratio: of the measured to the predicted time.",
             format::milliseconds(all)
         );
     } else {
@@ -125,14 +173,15 @@ pub fn table(record: &Record, step: &Step, gpu: &Machine) -> String {
                 Column::right("lanes", 5),
                 Column::right("conflicts", 9),
                 Column::right("divergent", 9),
-                Column::right("predicted", 11),
-                Column::left("bound by", 0),
+                us_column,
+                bound_column,
+                terms_column,
             ],
         );
         out += &table.head();
         let mut row =
             |name: &str, launches: u64, c: &Counts, [min, flops]: [u64; 2], p: Option<Predicted>| {
-                let [us, bound] = predicted_cells(p);
+                let [us, bound, terms] = predicted_cells(p);
                 out += &table.row([
                     name.to_owned(),
                     launches.to_string(),
@@ -149,6 +198,7 @@ pub fn table(record: &Record, step: &Step, gpu: &Machine) -> String {
                     format::percent(c.divergent, c.branches),
                     us,
                     bound,
+                    terms,
                 ]);
             };
         for k in kernels {
@@ -168,6 +218,7 @@ pub fn table(record: &Record, step: &Step, gpu: &Machine) -> String {
         format::grouped(totals.flops)
     );
     if let Some(predicted) = record.predicted(gpu) {
+        out += &legend();
         _ = writeln!(
             out,
             "predicted for {}: {}, all launches one after the other",
@@ -240,4 +291,17 @@ pub fn json(record: &Record, step: &Step, gpu: &Machine) -> Json {
         }),
         "kernels": kernels,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stacked_bar_is_as_long_as_all_of_it_and_each_part_as_its_share() {
+        let bar = stacked(&[1.0, 3.0, 0.0, 0.0, 0.0, 0.0, 0.0, 2.0, 0.0, 6.0]);
+        assert_eq!(bar, "nniiiiii2222dddddddddddd");
+        assert_eq!(stacked(&[1.0; 10]).len(), 24);
+        assert_eq!(stacked(&[0.0; 10]), "");
+    }
 }

@@ -9,13 +9,13 @@ use rand_chacha::ChaCha8Rng;
 use super::collect;
 use super::counts::{Counts, KernelRecord, LaunchRecord, Predicted};
 use crate::Result;
-use crate::device::Program;
 use crate::device::emulator::{Emulator, Options};
 use crate::device::executable::{DeviceHandle, Executable};
 use crate::device::select::{self, Choice};
+use crate::device::{Program, Target};
 use crate::model::{self, Machine};
 use crate::nn::Config;
-use crate::tape::NormVariant;
+use crate::tape::{LowerOptions, NormVariant};
 use crate::train::{Recording, Trainer, TrainingPlan};
 
 /// What to run.
@@ -29,6 +29,8 @@ pub struct Step {
     pub seed: u64,
     /// Which variant of the norms.
     pub norm: NormVariant,
+    /// The GPU to plan for; None: the device's.
+    pub target: Option<Target>,
 }
 
 impl Step {
@@ -161,7 +163,9 @@ pub fn counting_emulator() -> DeviceHandle {
 pub fn training_step(step: &Step, choice: Choice) -> Result<Record> {
     let (device, _) = select::open(choice)?;
     device.lock().set_counting(true);
-    let plan = TrainingPlan::new(&step.cfg, step.batch, 0, Recording::default(), step.norm.into())?;
+    let target = step.target.unwrap_or_else(|| device.lock().target());
+    let options = LowerOptions { norm: step.norm, ..LowerOptions::on(target) };
+    let plan = TrainingPlan::new(&step.cfg, step.batch, 0, Recording::default(), options)?;
     let mut trainer = Trainer::load(&device, plan)?;
     trainer.initialise(step.seed)?;
     let mut rng = ChaCha8Rng::seed_from_u64(step.seed ^ 0x7069_6374_7572_6573);

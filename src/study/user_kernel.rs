@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::run::{Record, counting_emulator};
 use crate::device::executable::Executable;
-use crate::device::{Arg, BUFFER_ALIGN, Buffer, BufferRef, Launch, Program, Space};
+use crate::device::{Arg, BUFFER_ALIGN, Buffer, BufferRef, Launch, Program, Space, Target};
 use crate::kernels::{Kernel, ParamKind};
 use crate::model::Counted;
 use crate::{Error, Result};
@@ -169,9 +169,10 @@ pub fn run(
         });
     }
     let launch = Launch::dynamic(kernel, args).grid(grid).block(block).shared(shared_bytes).label("once");
-    launch.check(&buffers)?;
+    launch.check(&buffers, Target::default())?;
     let program = Program {
         name: kernel.name.to_owned(),
+        target: Target::default(),
         buffers,
         launches: vec![launch],
         arena_bytes: 0,

@@ -1,15 +1,17 @@
 //! From operations to kernel launches: the context in which an operation makes its own.
 //!
-//! Nothing here depends on which device will run the program, so what the emulator checks is what the
-//! GPU runs, launch for launch.
+//! Nothing here depends on which device will run the program, but on its target only, so what the emulator checks is
+//! what that GPU runs, launch for launch.
 
 use std::any::Any;
 use std::collections::{HashMap, HashSet};
 
+use super::grid::{int, over};
 use super::value::{Place, StateLayout, Value, ValueInfo, Values};
 use super::variant::LowerOptions;
 use crate::device::{Buffer, BufferRef, Launch, Space};
 use crate::kernels::arg::{In, InOut, Out, Write};
+use crate::kernels::{args, entry};
 use crate::tensor::Shape;
 use crate::{Error, Result};
 
@@ -27,6 +29,8 @@ pub(super) struct Lowering<'t> {
     /// What the launches of a forward operation leave for those of its adjoint.
     left: HashMap<Value, Box<dyn Any>>,
     label: String,
+    /// Zeroed counters that split sums take in turns, once one needs them.
+    tile_counters: Option<BufferRef>,
 }
 
 impl<'t> Lowering<'t> {
@@ -47,6 +51,7 @@ impl<'t> Lowering<'t> {
             written,
             left: HashMap::new(),
             label: String::new(),
+            tile_counters: None,
         }
     }
 
@@ -150,6 +155,31 @@ impl<'t> Lowering<'t> {
         let name = format!("{name} of {}", self.label);
         self.buffers.push(Buffer { name, space: Space::Arena, offset: 0, bytes });
         BufferRef { buffer: (self.buffers.len() - 1) as u32, offset: 0, bytes }
+    }
+
+    /// Counters for so many tiles whose sum several blocks share; 0 before and after every launch. All launches of the
+    /// program have the same ones, so all must ask for as many.
+    ///
+    /// # Errors
+    /// When they cannot be zeroed.
+    pub fn tile_counters(&mut self, tiles: usize) -> Result<BufferRef> {
+        if let Some(counters) = self.tile_counters {
+            return Ok(counters);
+        }
+        let counters = self.zeroed_counters(tiles)?;
+        self.tile_counters = Some(counters);
+        Ok(counters)
+    }
+
+    /// So many zeroed 32-bit counters.
+    ///
+    /// # Errors
+    /// When they cannot be zeroed.
+    pub fn zeroed_counters(&mut self, count: usize) -> Result<BufferRef> {
+        let counters = self.scratch_bytes("counters", count as u64 * 4);
+        let args = args::AdalinElementaryZero { counter: Out(counters), n: int(count) };
+        self.launch(over(Launch::new(entry::ADALIN_ELEMENTARY_ZERO_U32, args)?, count));
+        Ok(counters)
     }
 
     /// Leaves something, under one of a forward operation's values, for the launches of its adjoint.

@@ -31,7 +31,7 @@ pub fn plan(name: &str, tape: &Tape, layout: &StateLayout) -> Result<Planned> {
     plan_with(name, tape, layout, LowerOptions::default())
 }
 
-/// As [`plan`], with the kernel variants chosen.
+/// As [`plan`], with the kernel variants and the GPU chosen.
 ///
 /// # Errors
 /// As [`plan`].
@@ -51,9 +51,10 @@ pub fn plan_with(name: &str, tape: &Tape, layout: &StateLayout, options: LowerOp
     let arena_bytes = lay_out(&mut buffers, &mut launches, &kept);
 
     let name = name.to_owned();
-    let program = Program { name, buffers, launches, arena_bytes, state_bytes: layout.bytes() };
+    let target = options.target;
+    let program = Program { name, target, buffers, launches, arena_bytes, state_bytes: layout.bytes() };
     for launch in &program.launches {
-        launch.check(&program.buffers)?;
+        launch.check(&program.buffers, target)?;
     }
     let locations = value_buffer
         .iter()

@@ -5,15 +5,25 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::device::Target;
 use crate::{Error, Result};
 
-/// Choices of kernel variants; the default picks by shape.
+/// Choices of kernel variants, and the GPU they are for; the default picks by shape.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LowerOptions {
     /// Which variant of the convolutions. None: the implicit GEMM where its tiles are well filled, else direct.
     pub conv: Option<ConvVariant>,
     /// Which variant of the norms.
     pub norm: NormVariant,
+    /// The GPU to plan for.
+    pub target: Target,
+}
+
+impl LowerOptions {
+    /// The default, for that GPU.
+    pub fn on(target: Target) -> Self {
+        Self { target, ..Self::default() }
+    }
 }
 
 impl From<NormVariant> for LowerOptions {

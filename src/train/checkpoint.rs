@@ -17,6 +17,7 @@ use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::{Inference, Model, TensorId, TensorRole, Trainer};
+use crate::device::Target;
 use crate::error::io_reason;
 use crate::nn::Config;
 use crate::publish::{is_temporary, publish};
@@ -53,6 +54,8 @@ pub struct Meta {
     pub images: u64,
     /// Which variant of the norms. They all compute the same, but round differently.
     pub norm: NormVariant,
+    /// The GPU that the programs are planned for.
+    pub target: Target,
 }
 
 /// What a training checkpoint holds: weights, then moments.
@@ -114,6 +117,7 @@ fn header(model: &Model, ids: &[TensorId], meta: &Meta) -> Result<(Vec<u8>, u64)
         ("batch_size", meta.batch_size.to_string()),
         ("pictures", format!("{:016x}", meta.images)),
         ("norm_variant", meta.norm.name().to_owned()),
+        ("target", serde_json::to_string(&meta.target).map_err(|e| cannot(&e))?),
     ];
     let text: HashMap<String, String> = text.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
     let mut at = 0;
@@ -381,6 +385,8 @@ fn read_meta(tensors: &Metadata) -> Result<Meta, String> {
         // Before there was a choice the padding was fused.
         (None, None) => Ok(NormVariant::PadFused),
     };
+    // Before plans had a target they were those for an H100.
+    let target = text.get("target").map_or(Ok(Target::default()), |text| serde_json::from_str(text));
     let batch_size = number("batch_size")?;
     Ok(Meta {
         config,
@@ -390,6 +396,7 @@ fn read_meta(tensors: &Metadata) -> Result<Meta, String> {
         images: u64::from_str_radix(images, 16)
             .map_err(|_| format!("its header has 'pictures' {images}, which is no number"))?,
         norm: norm.map_err(|e: Error| format!("its header has an {}", e.message()))?,
+        target: target.map_err(|e| format!("its header has a 'target' that cannot be read: {e}"))?,
     })
 }
 

@@ -11,7 +11,7 @@ use super::plan::{SampleGridPlan, TrainingPlan, check_memory};
 use super::step::{GOutput, Recording, SampleGridOutputs, StepOutputs, record_translate};
 use crate::device::executable::{DeviceHandle, Executable, State};
 use crate::nn::Config;
-use crate::tape::{LoadedProgram, LowerOptions, StateView, Value, plan};
+use crate::tape::{LoadedProgram, LowerOptions, StateView, Value, plan_with};
 use crate::{Error, Result};
 
 /// The memory of a run and the means to move tensors in and out of it.
@@ -82,10 +82,8 @@ impl Trainer {
         sample_grid_images: usize,
         recording: Recording,
     ) -> Result<Self> {
-        Self::load(
-            device,
-            TrainingPlan::new(cfg, batch, sample_grid_images, recording, LowerOptions::default())?,
-        )
+        let options = LowerOptions::on(device.lock().target());
+        Self::load(device, TrainingPlan::new(cfg, batch, sample_grid_images, recording, options)?)
     }
 
     /// Loads what was planned. All weights are zero until they are set.
@@ -241,7 +239,7 @@ impl Inference {
     pub fn new(device: &DeviceHandle, cfg: &Config, direction: usize, batch: usize) -> Result<Self> {
         let mut model = Model::for_inference(cfg);
         let (tape, input, output) = record_translate(&mut model, direction, batch);
-        let planned = plan("translate", &tape, &model.layout)?;
+        let planned = plan_with("translate", &tape, &model.layout, LowerOptions::on(device.lock().target()))?;
         check_memory(device, &model, std::iter::once(&*planned.program))?;
         let memory = Memory::new(device, model)?;
         let loaded = planned.load_over(&memory.state)?;

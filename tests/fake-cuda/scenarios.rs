@@ -6,10 +6,17 @@ use std::process;
 use std::sync::Arc;
 use std::thread;
 
+use ugatit::bench::adalin::build::Part;
+use ugatit::bench::adalin::case::{Case, Kind};
+use ugatit::bench::adalin::tensors::Inputs;
 use ugatit::device::cuda::Cuda;
-use ugatit::device::{Allocation, Buffer, BufferRef, Device, Launch, Prepared, Program, Space};
+use ugatit::device::emulator::{Emulator, Options};
+use ugatit::device::executable::DeviceHandle;
+use ugatit::device::{Allocation, Buffer, BufferRef, Device, Launch, Prepared, Program, Space, Target};
 use ugatit::kernels::arg::{In, Out};
 use ugatit::kernels::{args, entry};
+use ugatit::tape::NormVariant;
+use ugatit::tensor::{DType, Shape};
 use ugatit::{ErrorKind, Result};
 
 /// Bytes of the state: two halves, of which the first is copied to the second.
@@ -26,6 +33,7 @@ fn copy(from: u64, floats: i32, launches: usize) -> Arc<Program> {
     let launch = launch.grid([blocks, 1, 1]).block([256, 1, 1]).label("halves");
     Arc::new(Program {
         name: "copy".into(),
+        target: Target::default(),
         buffers: vec![buffer("from", 0), buffer("to", HALF)],
         launches: vec![launch; launches],
         arena_bytes: 0,
@@ -144,6 +152,26 @@ fn much_shared_memory() {
     fails(place.gpu.prepare(with(300 << 10), place.state, place.arena), words);
 }
 
+/// Each variant of the norms in each element type, on a layer for which the cooperative one takes several blocks.
+fn norms() {
+    let gpu = DeviceHandle::new(Cuda::open(0).expect("it opens"));
+    let emulator = DeviceHandle::new(Emulator::new(Options::default()));
+    let (target, mut waiting) = (gpu.lock().target(), 0);
+    for variant in NormVariant::ALL {
+        for dtype in [DType::F32, DType::F16, DType::Bf16] {
+            let case = Case::new(Kind::AdaLin, variant, dtype, Shape::new(1, 2, 23, 25, 32));
+            let case = Case { target, ..case };
+            let built = case.build().expect("it is planned");
+            let program = built.program(Part::Both, 1, 1);
+            waiting += program.launches.iter().filter(|l| l.cooperative && l.grid[1] > 1).count();
+            let inputs = Inputs::random(&case, 0.5, 1.0, 7);
+            let [got, want] = [&gpu, &emulator].map(|device| built.run(device, &inputs).expect("it runs"));
+            assert!(got == want, "{} differs", case.describe());
+        }
+    }
+    assert!(waiting >= 6, "{waiting} launches of several blocks that wait for each other");
+}
+
 fn timed() {
     let mut place = Place::open(0);
     assert_eq!(place.gpu.elapsed_ms(), Ok(None), "nothing ran yet");
@@ -242,6 +270,7 @@ fn main() {
         "prepared" => prepared_on_another_thread(),
         "uploads" => uploads_after_a_run(),
         "shared-memory" => much_shared_memory(),
+        "norms" => norms(),
         "timed" => timed(),
         "two-devices" => two_devices(),
         "twice" => one_device_twice(),

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value as Json, json};
+use ugatit::device::Target;
 use ugatit::nn::Config;
 use ugatit::tape::NormVariant;
 use ugatit::train::checkpoint::{self, Checkpoint, Meta, Newest};
@@ -24,6 +25,7 @@ fn meta(config: &Config) -> Meta {
         batch_size: 2,
         images,
         norm: NormVariant::Composed,
+        target: Target { sms: 108, shared_bytes: 163 << 10 },
     }
 }
 

@@ -207,8 +207,7 @@ fn a_block_from_the_middle_stands_for_its_launch() {
     for ((launch, counted), p) in step.program().launches.iter().zip(counters.iter()).zip(&predicted) {
         let (total, blocks) = (counted.total(), p.work.blocks as f64);
         let pairs = [
-            // Instructions of PTX are turned into those of SASS by one factor.
-            [0.88 * total.warp_instructions as f64, p.work.issue * blocks],
+            [total.warp_instructions as f64, p.work.issue * blocks],
             [counted.of_class(Class::Fp32).thread_instructions as f64, p.work.fp32 * blocks],
             [total.wavefronts as f64, p.work.wavefronts * blocks],
         ];
@@ -312,4 +311,96 @@ fn a_plan_for_a_gpu_predicts_each_launch_and_adds_up() {
         assert!(launch["predicted"]["terms_us"][bound].as_f64().expect("a number") > 0.0);
     }
     ugatit("plan --for voodoo2", &[""; 0]).expect(2, &["no constants of a GPU 'voodoo2'", "there are h100"]);
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Worked {
+    launch: Vec<WorkedLaunch>,
+}
+
+#[derive(Deserialize)]
+struct WorkedLaunch {
+    label: String,
+    #[serde(flatten)]
+    form: Form,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "form", rename_all = "lowercase")]
+enum Form {
+    Gemm { bn: u64, blocks: u64, resident: u32, slices: u64, instructions: f64 },
+    Adam { elements: u64 },
+}
+
+impl Form {
+    /// The work by hand. Clocks of a barrier, and of shared memory behind it: 25 and 29.
+    fn work(&self) -> Work {
+        match *self {
+            Form::Gemm { bn, blocks, resident, slices, instructions } => {
+                let (columns, turns) = (bn as f64, slices as f64);
+                // Of 16 bytes each: 2 and bn / 64 loads for each of 8 steps; 1 store of four parts and 1 whole.
+                let shared = 4.0 * 8.0 * (2.0 + columns / 64.0) + 8.0;
+                Work {
+                    blocks,
+                    resident,
+                    warps: 8,
+                    issue: 8.0 * turns * instructions,
+                    fp32: 128.0 * columns * 8.0 * turns,
+                    wavefronts: 8.0 * turns * shared,
+                    l2_bytes: 4.0 * ((128.0 + columns) * 8.0 * turns + 128.0 * columns),
+                    chain: turns * (25.0 + 29.0),
+                    barriers: slices as u32,
+                    flight: 32.0,
+                    ..Work::default()
+                }
+            }
+            Form::Adam { elements } => Work {
+                blocks: elements / 256,
+                resident: 8,
+                warps: 8,
+                l2_bytes: 28.0 * 256.0,
+                stream_bytes: 28.0 * elements as f64,
+                dram_bytes: 28.0 * elements as f64,
+                flight: 16.0,
+                ..Work::default()
+            },
+        }
+    }
+}
+
+#[test]
+fn launches_worked_out_by_hand_take_as_long_as_counted_ones() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/model/launches.toml");
+    let text = std::fs::read_to_string(path).expect("the launches are there");
+    let worked = toml::from_str::<Worked>(&text).expect("they are well formed").launch;
+    assert!(worked.len() >= 10);
+    let h100 = machine::find("h100").expect("a machine");
+    let cfg = Config { light: true, ..Config::default() };
+    let options = LowerOptions::on(h100.target());
+    let plan = TrainingPlan::new(&cfg, 1, 1, Recording::default(), options).expect("a plan");
+    let program = &plan.step.program;
+    // Of each label the first, and no other launch: nothing of a hand's work depends on what ran before.
+    let first = |label: &str| program.launches.iter().find(|l| l.label == label).cloned();
+    let mut asked = (**program).clone();
+    asked.launches =
+        worked.iter().map(|w| first(&w.label).unwrap_or_else(|| panic!("no {}", w.label))).collect();
+    let counted = predict(&asked, h100, &|_| ()).expect("all blocks run");
+    let (mut sum, mut worst, mut table) = (0.0, 0.0f64, String::new());
+    for ((worked, counted), launch) in worked.iter().zip(&counted).zip(&asked.launches) {
+        let work = worked.form.work();
+        assert!(work.blocks.abs_diff(launch.blocks()) <= 1, "{}: {} blocks", worked.label, launch.blocks());
+        let (by_hand, us) = (time(h100, &work).us, counted.time.us);
+        let error = us / by_hand - 1.0;
+        table += &format!(
+            "{:<45} by hand {by_hand:>7.1} counted {us:>7.1} {:>+6.1} %\n",
+            worked.label,
+            100.0 * error
+        );
+        sum += error.abs();
+        worst = worst.max(error.abs());
+    }
+    let mean = sum / worked.len() as f64;
+    println!("{table}mean {:.1} %, worst {:.1} %", 100.0 * mean, 100.0 * worst);
+    assert!(mean <= 0.10 && worst <= 0.30, "{table}mean {mean:.3}, worst {worst:.3}");
 }

@@ -148,6 +148,28 @@ fn incomplete_checkpoints_are_passed_over() {
 }
 
 #[test]
+fn a_run_keeps_the_gpu_it_is_planned_for() {
+    let flags = "--steps 4 --save-every 2 --keep 0 --for a100";
+    let whole = whole_run(flags);
+    let config = String::from_utf8(read(&whole.run().join("config.toml"))).expect("text");
+    assert!(config.contains("[target]\nsms = 108\nshared_bytes = 166912\n"), "{config}");
+    let place = Place::new();
+    place.train(flags).expect(0, &[]);
+    std::fs::remove_file(place.checkpoint(4)).expect("exists");
+    std::fs::remove_file(place.run().join("samples/step-0000004.png")).expect("exists");
+    // The checkpoint knows it too.
+    std::fs::remove_file(place.run().join("config.toml")).expect("exists");
+    let parts = [
+        "--for 132 multiprocessors with 227 KiB of shared memory a block contradicts the run",
+        "was started with 108 multiprocessors",
+        "leave --for out",
+    ];
+    place.train("--steps 4 --resume --for h100").expect(2, &parts);
+    place.train("--steps 4 --resume").expect(0, &["resuming after step 2"]);
+    assert_same_run(&whole.run(), &place.run(), 4);
+}
+
+#[test]
 fn contradictions_are_named() {
     let place = Place::new();
     place.train("--steps 1 --no-decay").expect(0, &[]);

@@ -18,7 +18,7 @@ use ugatit::train::{Model, Recording, record_step};
 
 fn small_step() -> Step {
     let cfg = Config { img_size: 16, ch: 4, n_res: 1, n_dis: 2, light: true, ..Config::default() };
-    Step { cfg, batch: 1, seed: 3, norm: NormVariant::PadFused }
+    Step { cfg, batch: 1, seed: 3, norm: NormVariant::PadFused, target: None }
 }
 
 #[test]

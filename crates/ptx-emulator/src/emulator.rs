@@ -25,6 +25,35 @@ pub struct Emulator {
     /// State of blocks, kept from launch to launch.
     workers: Mutex<Vec<Worker>>,
     races: Mutex<Races>,
+    /// The cooperative launch that is running.
+    cooperative: Mutex<Option<String>>,
+}
+
+/// A cooperative launch, as long as it runs.
+struct Alone<'e>(&'e Mutex<Option<String>>);
+
+impl<'e> Alone<'e> {
+    /// # Errors
+    /// When another one is running: each could hold the multiprocessors that the other's blocks wait for.
+    fn start(running: &'e Mutex<Option<String>>, name: &str) -> Result<Self> {
+        let mut now = running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(other) = &*now {
+            let what = format!(
+                "launch of {name}: {other}, which is cooperative too, has not ended; each could hold the multiprocessors \
+                 that blocks of the other wait for"
+            );
+            return Err(Error::new(ErrorKind::Launch, what));
+        }
+        *now = Some(name.to_owned());
+        drop(now);
+        Ok(Self(running))
+    }
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 impl Emulator {
@@ -43,7 +72,13 @@ impl Emulator {
             .thread_name(|i| format!("emulator-{i}"))
             .build()
             .expect("the host can start threads");
-        Self { options, pool, workers: Mutex::new(Vec::new()), races: Mutex::default() }
+        Self {
+            options,
+            pool,
+            workers: Mutex::new(Vec::new()),
+            races: Mutex::default(),
+            cooperative: Mutex::default(),
+        }
     }
 
     /// Threads of the host that run blocks.
@@ -92,6 +127,7 @@ impl Emulator {
                     counters: context.counters(tally),
                     blocks: context.blocks(),
                     read_sectors: None,
+                    busiest_warp: None,
                 });
             }
             let mut worker = Worker::default();
@@ -99,7 +135,8 @@ impl Emulator {
             worker.tally.footprint = Some(HashSet::new());
             worker.run_block(context, block).map_err(|fault| context.error(block, *fault))?;
             let read_sectors = worker.tally.footprint.take().map(|sectors| sectors.len() as u64);
-            Ok(Sample { counters: context.counters(worker.tally), blocks: 1, read_sectors })
+            let busiest_warp = worker.warps.iter().map(|warp| warp.executed).max();
+            Ok(Sample { counters: context.counters(worker.tally), blocks: 1, read_sectors, busiest_warp })
         })
     }
 
@@ -113,6 +150,10 @@ impl Emulator {
     ) -> Result<R> {
         let code = &*kernel.code;
         check(kernel, launch)?;
+        let _alone = match launch.cooperative && !sampled {
+            true => Some(Alone::start(&self.cooperative, kernel.name())?),
+            false => None,
+        };
         let mut args = Vec::with_capacity(launch.args.len());
         let mut regions = Vec::with_capacity(launch.args.len());
         let mut nulls = Vec::new();
@@ -276,4 +317,19 @@ fn check(kernel: &Kernel, launch: &Launch) -> Result<()> {
         return fail(format!("grid {:?} is empty or too large", launch.grid));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cooperative_launches_run_alone() {
+        let running = Mutex::default();
+        let first = Alone::start(&running, "first").expect("nothing runs");
+        let error = Alone::start(&running, "second").err().expect("the first runs");
+        assert!(error.message().contains("launch of second: first, which is cooperative too"), "{error}");
+        drop(first);
+        assert!(Alone::start(&running, "third").is_ok());
+    }
 }

@@ -57,6 +57,8 @@
 //! | asynchronous copies that are used before the thread waited for them | yes | |
 //! | barriers, syncwarps, shuffles and mbarriers that not all reach | yes | |
 //! | loops without end | yes | by the number of instructions, [`Options::max_instructions`] |
+//! | non-coherent loads (`ld.global.nc`) of what the same launch writes | with [`Options::check_races`] | by the byte |
+//! | two cooperative launches of one emulator at once, each of which may hold what the other's blocks wait for | yes | |
 //! | races between blocks on global memory | with [`Options::check_races`] | blocks run one after the other, on one thread of the host; the threads of a block count as one; fences order nothing, only acquire and release of one place do |
 //!
 //! Not found: an overrun from one shared array into the next of the same block, races on *global* memory between the

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::case::{Case, Kind};
 use super::tensors::{Inputs, Outputs, decode, encode};
 use crate::device::executable::{DeviceHandle, Executable, State};
-use crate::device::{BUFFER_ALIGN, Buffer, BufferRef, Launch, Program, Space};
+use crate::device::{BUFFER_ALIGN, Buffer, BufferRef, Launch, Program, Space, Target};
 use crate::kernels::arg::Write;
 use crate::tape::{norm, plan};
 use crate::tensor::DType;
@@ -77,6 +77,31 @@ pub enum Part {
     Both,
 }
 
+/// Bytes that go by before a rotated buffer is used again: more than any L2.
+pub const BEYOND_L2: u64 = 256 << 20;
+
+/// Where a pass finds its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Regime {
+    /// In the same buffers each time: in the L2 if they fit.
+    Warm,
+    /// In buffers of more than [`BEYOND_L2`] in turn: in memory.
+    Rotated,
+}
+
+impl Regime {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Warm, Self::Rotated];
+
+    /// Its name, as records have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Warm => "warm",
+            Self::Rotated => "rotated",
+        }
+    }
+}
+
 /// A case's launches and memory.
 #[derive(Clone, Debug)]
 pub struct Built {
@@ -118,7 +143,7 @@ impl Built {
         }
         self.arena_bytes = plan::lay_out(&mut self.buffers, &mut self.launches, &HashSet::new());
         for launch in &self.launches {
-            launch.check(&self.buffers)?;
+            launch.check(&self.buffers, self.case.target)?;
         }
         Ok(self)
     }
@@ -135,6 +160,14 @@ impl Built {
     /// Bytes of a set of buffers.
     pub fn bytes(&self) -> u64 {
         self.state_bytes + self.arena_bytes
+    }
+
+    /// Sets of buffers that a regime goes round, so that more than `beyond` bytes, say [`BEYOND_L2`], lie between two uses.
+    pub fn sets(&self, regime: Regime, beyond: u64) -> usize {
+        match regime {
+            Regime::Warm => 1,
+            Regime::Rotated => (beyond / self.bytes() + 2).min(64) as usize,
+        }
     }
 
     /// The part `repeats` times over, going round `sets` sets of buffers.
@@ -154,6 +187,7 @@ impl Built {
         }
         Program {
             name: self.case.describe(),
+            target: self.case.target,
             buffers,
             launches,
             arena_bytes: self.arena_bytes * sets as u64,
@@ -257,6 +291,10 @@ impl Builder {
 }
 
 impl norm::LaunchSink for Builder {
+    fn target(&self) -> Target {
+        self.built.case.target
+    }
+
     fn scratch(&mut self, name: &str, bytes: u64) -> BufferRef {
         self.buffer(name.to_owned(), Space::Arena, 0, bytes)
     }

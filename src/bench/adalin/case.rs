@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::device::Target;
 use crate::tape::{Activation, NormVariant};
 use crate::tensor::{DType, Shape};
 use crate::{Error, Result};
@@ -63,12 +64,24 @@ pub struct Case {
     pub residual: bool,
     /// Padding and up-sampling of the output, in a variant that fuses them.
     pub padded: Option<(usize, usize)>,
+    /// The GPU to plan for.
+    pub target: Target,
 }
 
 impl Case {
-    /// A norm and nothing else.
+    /// A norm and nothing else, for an H100.
     pub fn new(kind: Kind, variant: NormVariant, dtype: DType, shape: Shape) -> Self {
-        Self { kind, variant, dtype, shape, act: Activation::None, residual: false, padded: None }
+        let target = Target::default();
+        Self { kind, variant, dtype, shape, act: Activation::None, residual: false, padded: None, target }
+    }
+
+    /// What the benchmark measures of a variant: the norm, and where the variant fuses it, a ReLU and a padding by one pixel.
+    pub fn as_measured(kind: Kind, variant: NormVariant, dtype: DType, shape: Shape, target: Target) -> Self {
+        let case = Self { target, ..Self::new(kind, variant, dtype, shape) };
+        match variant.fuses_padding() {
+            true => Self { act: Activation::Relu, padded: Some((1, 1)), ..case },
+            false => case,
+        }
     }
 
     /// Images for each row of gamma and beta.

@@ -7,6 +7,7 @@ pub mod build;
 pub mod case;
 pub mod chart;
 mod counting;
+mod predicted;
 pub mod record;
 pub mod reference;
 pub mod tensors;
@@ -15,7 +16,7 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use build::{Built, Part};
+use build::{BEYOND_L2, Built, Part, Regime};
 use case::{Case, Kind};
 use chart::Chart;
 use record::{Record, Time};
@@ -30,12 +31,10 @@ use crate::format::{Column, Table};
 use crate::kernels::arg::{In, Out};
 use crate::kernels::{args, entry};
 use crate::stats::median;
-use crate::tape::{Activation, NormVariant};
+use crate::tape::NormVariant;
 use crate::tensor::{DType, Shape};
 use crate::{Error, Result};
 
-/// Bytes that go by before a rotated buffer is used again: more than any L2. At most a 16th of the GPU's memory.
-const BEYOND_L2: u64 = 256 << 20;
 /// Bytes that are copied to find the copy ceiling; at most an 8th of the GPU's memory.
 const COPIED: u64 = 512 << 20;
 /// What is copied repeats itself after so many bytes.
@@ -91,7 +90,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<Vec<Record>> {
         let readme = Path::new("README.md");
         let text =
             std::fs::read_to_string(readme).map_err(|e| Error::new(format!("cannot read README.md: {e}")))?;
-        let text = record::into_readme(&text, &records)?;
+        let text = record::into_readme(&text, &records, &predicted::predict(&records)?)?;
         std::fs::write(readme, text).map_err(|e| Error::new(format!("cannot write README.md: {e}")))?;
         Chart::new(&records).save(Path::new(record::CHART))?;
         return Ok(records);
@@ -105,7 +104,8 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<Vec<Record>> {
             let key = |r: &Record| (r.kind.clone(), r.shape, r.dtype.clone(), r.pass.clone());
             (key(a)).cmp(&key(b)).reverse()
         });
-        write!(out, "{}", record::markdown(&records)).map_err(told)?;
+        let predicted = predicted::predict(&records)?;
+        write!(out, "{}", record::markdown(&records, &predicted)).map_err(told)?;
         draw(options, &records)?;
         return Ok(records);
     }
@@ -130,6 +130,7 @@ fn or<T: Copy>(given: &[T], default: &[T]) -> Vec<T> {
 fn measure(options: &Options, device: &DeviceHandle, out: &mut dyn Write) -> Result<Vec<Record>> {
     let told = |e: std::io::Error| Error::io("cannot write the table", &e);
     let emulated = device.lock().kind() == DeviceKind::Emulator;
+    let target = device.lock().target();
     let size = |n, side, c| Shape::new(1, n, side, side, c);
     let mut sizes = vec![size(1, 64, 256), size(16, 32, 64)];
     if !emulated {
@@ -162,10 +163,7 @@ fn measure(options: &Options, device: &DeviceHandle, out: &mut dyn Write) -> Res
                 head(out, kind, shape, dtype, emulated).map_err(told)?;
                 let first = records.len();
                 for &variant in &variants {
-                    let mut case = Case::new(kind, variant, dtype, shape);
-                    if variant.fuses_padding() {
-                        (case.act, case.padded) = (Activation::Relu, Some((1, 1)));
-                    }
+                    let case = Case::as_measured(kind, variant, dtype, shape, target);
                     let program = case.build()?.program(Part::Both, 1, 1);
                     if options.variant.is_empty()
                         && let Err(e) = device.lock().check_launches(&program)
@@ -205,7 +203,7 @@ fn measure(options: &Options, device: &DeviceHandle, out: &mut dyn Write) -> Res
                         }
                     }
                 }
-                rows(out, &records[first..]).map_err(told)?;
+                rows(out, &records[first..], &predicted::predict(&records[first..])?).map_err(told)?;
             }
         }
     }
@@ -266,8 +264,8 @@ pub fn times(gpu: &DeviceHandle, case: &Case, part: Part, copy_gb_per_s: f64) ->
     let minimum = if part == Part::Forward { case.minimum_forward() } else { case.minimum_backward() };
     let inputs = Inputs::random(case, 0.5, 1.0, 1);
     let mut times = Vec::new();
-    for regime in ["warm", "rotated"] {
-        let sets = if regime == "warm" { 1 } else { (beyond_l2(gpu)? / built.bytes() + 2).min(64) as usize };
+    for regime in Regime::ALL {
+        let sets = built.sets(regime, beyond_l2(gpu)?);
         let needed = built.bytes() * sets as u64;
         let free = gpu.lock().memory()?.free;
         if needed > free {
@@ -285,7 +283,7 @@ pub fn times(gpu: &DeviceHandle, case: &Case, part: Part, copy_gb_per_s: f64) ->
             let microseconds = time_program(&executable, repeats, launch_mode)?;
             let gb_per_s = minimum as f64 / microseconds / 1e3;
             times.push(Time {
-                regime: regime.into(),
+                regime: regime.name().into(),
                 mode: mode.into(),
                 microseconds,
                 gb_per_s,
@@ -296,12 +294,12 @@ pub fn times(gpu: &DeviceHandle, case: &Case, part: Part, copy_gb_per_s: f64) ->
     Ok(times)
 }
 
-/// [`BEYOND_L2`] on a GPU of that memory.
+/// [`BEYOND_L2`], or where the GPU has little memory a 16th of that.
 fn beyond_l2(gpu: &DeviceHandle) -> Result<u64> {
     Ok(BEYOND_L2.min(gpu.lock().memory()?.total / 16))
 }
 
-/// GB/s, read and written, of a copy of [`COPIED`] bytes.
+/// GB/s, read and written, of a copy of 512 MiB, or an eighth of the memory where that is less.
 ///
 /// # Errors
 /// When the GPU fails.
@@ -317,6 +315,7 @@ pub fn copy_ceiling(gpu: &DeviceHandle) -> Result<f64> {
         .label("copy");
     let program = Program {
         name: "copy".into(),
+        target: gpu.lock().target(),
         buffers: vec![buffer("from", 0), buffer("to", bytes)],
         launches: vec![launch; repeats],
         arena_bytes: 0,
@@ -355,8 +354,9 @@ const COUNTED: Table<10> = Table::new(
     ],
 );
 
-/// What a GPU measured; the last column is that of [`COUNTED`].
-const TIMED: Table<10> = Table::new(
+/// What a GPU measured, and the time predicted for it with measured over predicted; the last column is that of
+/// [`COUNTED`].
+const TIMED: Table<12> = Table::new(
     2,
     [
         Column::left("pass", 9),
@@ -368,14 +368,16 @@ const TIMED: Table<10> = Table::new(
         Column::right("% copy", 8).gap(1),
         Column::right("x elementary", 12).gap(1),
         Column::right("x composed", 11).gap(1),
+        Column::right("predicted", 9).gap(1),
+        Column::right("ratio", 6).gap(1),
         Column::left("", 0),
     ],
 );
 
-fn rows(out: &mut dyn Write, records: &[Record]) -> std::io::Result<()> {
+fn rows(out: &mut dyn Write, records: &[Record], predicted: &[Option<f64>]) -> std::io::Result<()> {
     let more = |r: &Record| if r.work == "norm" { String::new() } else { format!("({})", r.work) };
     for pass in ["forward", "backward"] {
-        for r in records.iter().filter(|r| r.pass == pass) {
+        for (r, predicted) in records.iter().zip(predicted).filter(|(r, _)| r.pass == pass) {
             if let Some(c) = &r.counts {
                 let (minimum, values) = (r.minimum_traffic as f64, r.shape.iter().product::<usize>() as f64);
                 let row = COUNTED.row([
@@ -417,6 +419,8 @@ fn rows(out: &mut dyn Write, records: &[Record]) -> std::io::Result<()> {
                 share,
                 against("elementary"),
                 against("composed"),
+                predicted.map_or(String::new(), |us| format!("{us:.2}")),
+                predicted.map_or(String::new(), |us| format!("{:.2}", t.microseconds / us)),
                 more(r),
             ]);
             write!(out, "{row}")?;

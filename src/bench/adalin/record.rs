@@ -172,13 +172,13 @@ pub const CHART: &str = "docs/adalin.svg";
 ///
 /// # Errors
 /// When it has no markers.
-pub fn into_readme(readme: &str, records: &[Record]) -> Result<String> {
+pub fn into_readme(readme: &str, records: &[Record], predicted: &[Option<f64>]) -> Result<String> {
     let found = readme.find(BEGIN).zip(readme.find(END)).filter(|(b, e)| b < e);
     let Some((begin, end)) = found else {
         return Err(Error::new("the README has no place for the benchmark")
             .hint(format!("put these two lines where it belongs: {BEGIN} and {END}")));
     };
-    Ok(format!("{}{BEGIN}\n\n{}\n{}", &readme[..begin], summary(records), &readme[end..]))
+    Ok(format!("{}{BEGIN}\n\n{}\n{}", &readme[..begin], summary(records, predicted), &readme[end..]))
 }
 
 /// `1x64x64x256`.
@@ -209,24 +209,31 @@ fn counted_text() -> String {
 }
 
 /// The chart, and folded below it a row for each variant, shape and type: forward / backward. Times are those inside a
-/// graph; `markdown` has the others too. Nothing stands in for what nobody measured.
-pub fn summary(records: &[Record]) -> String {
+/// graph; `markdown` has the others too. Nothing stands in for what nobody measured. `predicted` has the predicted time
+/// of each record, where there is one.
+pub fn summary(records: &[Record], predicted: &[Option<f64>]) -> String {
     let key = |r: &Record| {
         let of_layer = (r.kind.clone(), r.shape, r.dtype.clone(), r.work.clone());
         (r.source.clone(), r.variant.clone(), of_layer, r.device.clone(), r.date.clone(), r.commit.clone())
     };
-    let mut rows: Vec<(_, Vec<&Record>)> = Vec::new();
-    for r in records {
+    type Row<'a> = Vec<(&'a Record, Option<f64>)>;
+    let mut rows: Vec<(_, Row)> = Vec::new();
+    for (r, &us) in records.iter().zip(predicted) {
         match rows.iter_mut().find(|row| row.0 == key(r)) {
-            Some(row) => row.1.push(r),
-            None => rows.push((key(r), vec![r])),
+            Some(row) => row.1.push((r, us)),
+            None => rows.push((key(r), vec![(r, us)])),
         }
     }
     // Forward / backward of some figure; a dash where nobody measured it.
-    let both = |row: &[&Record], figure: &dyn Fn(&Record) -> Option<String>| -> String {
-        let of = |pass| row.iter().filter(|r| r.pass == pass).find_map(|r| figure(r)).unwrap_or("–".into());
-        format!("{} / {}", of("forward"), of("backward"))
+    let figures = |row: &Row, figure: &dyn Fn(&Record, Option<f64>) -> Option<String>| -> String {
+        ["forward", "backward"]
+            .map(|pass| {
+                let found = row.iter().filter(|(r, _)| r.pass == pass).find_map(|(r, us)| figure(r, *us));
+                found.unwrap_or_else(|| "–".into())
+            })
+            .join(" / ")
     };
+    let both = |row: &Row, figure: &dyn Fn(&Record) -> Option<String>| figures(row, &|r, _| figure(r));
     let name = |r: &Record| {
         let source = if r.source == "ugatit" { String::new() } else { format!("{} ", r.source) };
         let work = if r.work == "norm" { String::new() } else { format!(" ({})", r.work) };
@@ -240,11 +247,22 @@ pub fn summary(records: &[Record]) -> String {
     );
     let timed = |r: &Record, regime: &str| r.time.clone().filter(|t| t.mode == "graph" && t.regime == regime);
     if records.iter().any(|r| r.time.is_some()) {
-        _ = writeln!(text, "| {first} | µs, L2-warm | µs, rotated | GB/s, rotated | % of copy | {end} |");
-        text += "|---|---|---|---|--:|--:|--:|--:|---|---|---|\n";
-        for (_, row) in rows.iter().filter(|(_, row)| row.iter().any(|r| r.time.is_some())) {
-            let warm = both(row, &|r| Some(format!("{:.1}", timed(r, "warm")?.microseconds)));
-            let rotated = both(row, &|r| Some(format!("{:.1}", timed(r, "rotated")?.microseconds)));
+        _ = writeln!(
+            text,
+            "| {first} | µs, L2-warm | predicted | measured / predicted | µs, rotated | predicted | measured / predicted | GB/s, rotated | % of copy | {end} |"
+        );
+        text += "|---|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|---|---|---|\n";
+        for (_, row) in rows.iter().filter(|(_, row)| row.iter().any(|(r, _)| r.time.is_some())) {
+            let [warm, rotated] = ["warm", "rotated"].map(|regime| {
+                let measured = both(row, &|r| Some(format!("{:.1}", timed(r, regime)?.microseconds)));
+                let predicted = figures(row, &|r, us| {
+                    timed(r, regime)?;
+                    Some(format!("{:.1}", us?))
+                });
+                let ratio =
+                    figures(row, &|r, us| Some(format!("{:.2}", timed(r, regime)?.microseconds / us?)));
+                format!("{measured} | {predicted} | {ratio}")
+            });
             let speed = both(row, &|r| Some(format!("{:.0}", timed(r, "rotated")?.gb_per_s)));
             let share = both(row, &|r| {
                 let t = timed(r, "rotated")?;
@@ -253,8 +271,8 @@ pub fn summary(records: &[Record]) -> String {
             _ = writeln!(
                 text,
                 "| {} | {warm} | {rotated} | {speed} | {share} | {} |",
-                place(row[0]),
-                made(row[0])
+                place(row[0].0),
+                made(row[0].0)
             );
         }
         text += "\n";
@@ -266,14 +284,14 @@ pub fn summary(records: &[Record]) -> String {
             "| {first} | launches | traffic, MB | × minimum | instructions a value | bank conflicts | {end} |"
         );
         text += "|---|---|---|---|--:|--:|--:|--:|--:|---|---|---|\n";
-        for (_, row) in rows.iter().filter(|(_, row)| row.iter().any(|r| r.counts.is_some())) {
+        for (_, row) in rows.iter().filter(|(_, row)| row.iter().any(|(r, _)| r.counts.is_some())) {
             let counted = |figure: &dyn Fn(&Record, &Counts) -> String| {
                 both(row, &|r| r.counts.as_ref().map(|c| figure(r, c)))
             };
             _ = writeln!(
                 text,
                 "| {} | {} | {} | {} | {} | {} | {} |",
-                place(row[0]),
+                place(row[0].0),
                 counted(&|_, c| c.launches.to_string()),
                 counted(&|_, c| format!("{:.1}", c.moved() as f64 / 1e6)),
                 counted(&|r, c| format!("{:.2}", c.moved() as f64 / r.minimum_traffic as f64)),
@@ -282,7 +300,7 @@ pub fn summary(records: &[Record]) -> String {
                     format!("{:.1}", c.warp_instructions as f64 * 32.0 / values)
                 }),
                 counted(&|_, c| c.bank_conflicts.to_string()),
-                made(row[0])
+                made(row[0].0)
             );
         }
         text += "\n";
@@ -290,19 +308,19 @@ pub fn summary(records: &[Record]) -> String {
     text + "</details>\n"
 }
 
-/// Tables in Markdown: times first, then counts. Nothing stands in for what nobody measured.
-pub fn markdown(records: &[Record]) -> String {
+/// Tables in Markdown: times first, then counts. Nothing stands in for what nobody measured. `predicted` as in [`summary`].
+pub fn markdown(records: &[Record], predicted: &[Option<f64>]) -> String {
     let mut text = String::new();
-    let timed: Vec<&Record> = records.iter().filter(|r| r.time.is_some()).collect();
+    let timed: Vec<_> = records.iter().zip(predicted).filter(|(r, _)| r.time.is_some()).collect();
     if !timed.is_empty() {
-        text += "| pass | layer | type | shape | variant | regime | launch | µs | GB/s | % of copy | device | date | commit |\n";
-        text += "|---|---|---|---|---|---|---|--:|--:|--:|---|---|---|\n";
-        for r in timed {
+        text += "| pass | layer | type | shape | variant | regime | launch | µs | predicted | measured / predicted | GB/s | % of copy | device | date | commit |\n";
+        text += "|---|---|---|---|---|---|---|--:|--:|--:|--:|--:|---|---|---|\n";
+        for (r, us) in timed {
             let t = r.time.as_ref().expect("filtered");
             let share = 100.0 * t.gb_per_s / t.copy_gb_per_s;
             _ = writeln!(
                 text,
-                "| {} | {} | {} {} | {} | {} | {:.1} | {:.0} | {} | {} |",
+                "| {} | {} | {} {} | {} | {} | {:.1} | {} | {} | {:.0} | {} | {} |",
                 r.pass,
                 layer(r),
                 r.source,
@@ -310,6 +328,8 @@ pub fn markdown(records: &[Record]) -> String {
                 t.regime,
                 t.mode,
                 t.microseconds,
+                us.map_or("–".into(), |us| format!("{us:.1}")),
+                us.map_or("–".into(), |us| format!("{:.2}", t.microseconds / us)),
                 t.gb_per_s,
                 if t.regime == "rotated" { format!("{share:.0}") } else { String::new() },
                 made(r)
@@ -379,12 +399,12 @@ pub(super) mod tests {
     #[test]
     fn a_readme_changes_between_the_markers_only() {
         let readme = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
-        let once = into_readme(&readme, &[record("fused")]).unwrap();
+        let once = into_readme(&readme, &[record("fused")], &[None]).unwrap();
         assert!(once.starts_with("before\n") && once.ends_with("\nafter\n") && !once.contains("old"));
         assert!(once.contains("| 1.50 / – |"), "{once}");
         assert!(once.contains("(docs/adalin.svg)"), "{once}");
-        assert_eq!(into_readme(&once, &[record("fused")]).unwrap(), once);
-        assert!(into_readme("no markers", &[]).unwrap_err().hint_text().is_some());
+        assert_eq!(into_readme(&once, &[record("fused")], &[None]).unwrap(), once);
+        assert!(into_readme("no markers", &[], &[]).unwrap_err().hint_text().is_some());
     }
 
     #[test]
@@ -415,12 +435,14 @@ pub(super) mod tests {
             on_gpu("warm", 7.0),
             on_gpu("rotated", 9.5),
         ];
-        let text = summary(&records);
+        let mut predicted = vec![None; records.len()];
+        predicted[3] = Some(5.0);
+        let text = summary(&records, &predicted);
         let rows: Vec<&str> = text.lines().filter(|l| l.starts_with("| adalin")).collect();
         assert_eq!(
             rows,
             [
-                "| adalin | f32 | 1x2x3x4 | torch eager | 7.0 / – | 9.5 / – | 400 / – | 80 / – | H100 | 2026-01-31 | abc |",
+                "| adalin | f32 | 1x2x3x4 | torch eager | 7.0 / – | 5.0 / – | 1.40 / – | 9.5 / – | – / – | – / – | 400 / – | 80 / – | H100 | 2026-01-31 | abc |",
                 "| adalin | f32 | 1x2x3x4 | fused | 3 / 14 | 0.0 / 0.0 | 1.50 / 1.00 | 13.3 / 13.3 | 0 / 0 | emulator | 2026-01-31 | abc |",
                 "| adalin | f32 | 1x2x3x4 | composed | 3 / – | 0.0 / – | 1.50 / – | 13.3 / – | 0 / – | emulator | 2026-01-31 | abc |",
             ],

@@ -46,7 +46,7 @@ impl Step {
         function: RawFunction,
         base: impl Fn(Space) -> Address,
     ) -> Result<Self> {
-        launch.check(&program.buffers)?;
+        launch.check(&program.buffers, program.target)?;
         let four = |[a, b, c, d]: [u8; 4]| u64::from_ne_bytes([a, b, c, d, 0, 0, 0, 0]);
         let value = |arg: &Arg| match *arg {
             Arg::Null => 0,

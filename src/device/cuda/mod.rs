@@ -28,7 +28,7 @@ use graph::{Ready, Step, capture};
 use handle::{Event, Stream};
 use load::Loaded;
 
-use super::{Allocation, Device, DeviceKind, MemoryInfo, Prepared, Program, Space};
+use super::{Allocation, Device, DeviceKind, MemoryInfo, Prepared, Program, Space, Target};
 use crate::format;
 use crate::kernels::{Kernel, Module};
 use crate::{Error, Result};
@@ -129,6 +129,11 @@ impl Cuda {
         Ok(cuda)
     }
 
+    /// What plans for the first GPU that can run them depend on; None where there is none. Makes no context.
+    pub fn target_at_hand() -> Option<Target> {
+        driver::target_at_hand()
+    }
+
     /// Its number among the machine's GPUs.
     pub fn ordinal(&self) -> usize {
         self.gpu.info.ordinal
@@ -223,6 +228,10 @@ impl Device for Cuda {
 
     fn describe(&self) -> String {
         format!("{} (cuda:{})", self.gpu.info.name, self.gpu.info.ordinal)
+    }
+
+    fn target(&self) -> Target {
+        self.gpu.info.target
     }
 
     fn memory(&self) -> Result<MemoryInfo> {

@@ -31,7 +31,7 @@ use crate::device::select::{self, Choice};
 use crate::error::io_reason;
 use crate::format;
 use crate::report::{LossTable, save_png};
-use crate::tape::NormVariant;
+use crate::tape::{LowerOptions, NormVariant};
 use crate::{Error, ErrorKind, Result};
 
 /// What happens in a run.
@@ -90,18 +90,24 @@ impl Session {
     /// # Errors
     /// Whatever keeps the run from its first step: settings, images, the device, its memory, the
     /// checkpoint, the folder.
-    pub fn open(start: RunStart, settings: Settings, device: Choice, observer: Observer<'_>) -> Result<Self> {
+    pub fn open(
+        start: RunStart,
+        mut settings: Settings,
+        device: Choice,
+        observer: Observer<'_>,
+    ) -> Result<Self> {
         let done = start.step();
         let RunStart { folder, checkpoint, warnings, .. } = start;
         warnings.into_iter().for_each(|w| observer(Event::Warning(w)));
         check(&settings, done)?;
-        let cfg = &settings.model;
         let data = Dataset::open(&settings.data)?;
         announce_images(&data, observer);
-        let plan =
-            TrainingPlan::new(cfg, settings.batch_size, 1, Recording::default(), settings.norm.into())?;
         let (device, which) = select::open(device)?;
         observer(Event::Note(format!("device: {which}")));
+        let target = *settings.target.get_or_insert_with(|| device.lock().target());
+        let cfg = &settings.model;
+        let options = LowerOptions { norm: settings.norm, ..LowerOptions::on(target) };
+        let plan = TrainingPlan::new(cfg, settings.batch_size, 1, Recording::default(), options)?;
         observer(Event::Note(format!(
             "norms: {}; {} launches a step",
             settings.norm,
@@ -235,6 +241,7 @@ impl Session {
             batch_size: self.settings.batch_size,
             images: self.fingerprint,
             norm: self.settings.norm,
+            target: self.trainer.executable().program().target,
         };
         checkpoint::save(&self.trainer, &meta, &path)?;
         self.saved = Some(self.done);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::device::Target;
 use crate::error::io_reason;
 use crate::nn::Config;
 use crate::report::write_whole;
@@ -30,8 +31,16 @@ pub struct Settings {
     /// Which variant of the norms.
     #[serde(rename = "norm_variant", default)]
     pub norm: NormVariant,
+    /// The GPU that the programs are planned for; None until the run is opened: the device's.
+    #[serde(default = "of_older_runs")]
+    pub target: Option<Target>,
     /// Hyper-parameters.
     pub model: Config,
+}
+
+/// Before plans had a target they were those for an H100.
+fn of_older_runs() -> Option<Target> {
+    Some(Target::default())
 }
 
 impl Default for Settings {
@@ -44,6 +53,7 @@ impl Default for Settings {
             sample_every: 1_000,
             keep: 3,
             norm: NormVariant::default(),
+            target: None,
             model: Config::default(),
         }
     }
@@ -106,6 +116,7 @@ mod tests {
             data: "a \"b\" c".into(),
             seed: i64::MAX as u64,
             norm: NormVariant::Composed,
+            target: Some(Target { sms: 108, shared_bytes: 163 << 10 }),
             model,
             ..Settings::default()
         };
@@ -123,6 +134,10 @@ mod tests {
             fs::write(&path, text.replace("norm_variant = \"composed\"\n", older)).unwrap();
             assert_eq!(Settings::read(&path).unwrap().unwrap().norm, norm, "{older}");
         }
+        let from = text.find("[target]").unwrap();
+        let until = text.find("[model]").unwrap();
+        fs::write(&path, format!("{}{}", &text[..from], &text[until..])).unwrap();
+        assert_eq!(Settings::read(&path).unwrap().unwrap().target, Some(Target::default()));
         fs::write(&path, text.replace("norm_variant = \"composed\"", "norm = \"vectorised\"")).unwrap();
         assert!(Settings::read(&path).unwrap_err().message().ends_with("unknown norm 'vectorised'"));
         fs::write(&path, "seed = -1").unwrap();

@@ -6,7 +6,9 @@ use super::super::golden::Golden;
 use super::super::report::Check;
 use super::super::tolerance::Difference;
 use crate::device::executable::DeviceHandle;
-use crate::tape::{BufferRole, LoadedProgram, Place, Seed, StateLayout, StateView, Tape, Value, plan};
+use crate::tape::{
+    BufferRole, LoadedProgram, LowerOptions, Place, Seed, StateLayout, StateView, Tape, Value, plan_with,
+};
 use crate::tensor::{Shape, nchw_to_nhwc, transpose};
 use crate::{Error, Result};
 
@@ -103,7 +105,8 @@ impl Bench {
     }
 
     pub(super) fn load(&self, name: &str, device: &DeviceHandle) -> Result<LoadedProgram> {
-        let loaded = plan(name, &self.tape, &self.layout)?.load(device)?;
+        let options = LowerOptions::on(device.lock().target());
+        let loaded = plan_with(name, &self.tape, &self.layout, options)?.load(device)?;
         for (value, data) in &self.uploads {
             let Place::State(view) = self.tape.info(*value).place else { continue };
             loaded.executable().state().write(self.layout.offset(view), data)?;

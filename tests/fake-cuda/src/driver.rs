@@ -222,7 +222,9 @@ impl Driver {
         self.device(ordinal)?;
         let device = &mut self.devices[ordinal as usize];
         device.references += 1;
-        device.emulator.get_or_insert_with(|| Emulator::new(Options::default()));
+        // A launch whose blocks wait for each other, but are not all resident, is found in seconds.
+        let options = Options { max_instructions: 50_000_000, ..Options::default() };
+        device.emulator.get_or_insert_with(|| Emulator::new(options));
         Ok(CONTEXTS + STEP * ordinal as u64)
     }
 

@@ -31,7 +31,17 @@ fn convolutions() {
         ("conv 1x1, relu", Shape::new(2, 1, 9, 7, 16), 16, 1, 1, true, Activation::Relu),
         ("conv 5x5 stride 3", Shape::new(1, 1, 13, 11, 4), 4, 5, 3, false, Activation::None),
         ("conv to one channel, tanh", Shape::new(1, 2, 6, 6, 8), 1, 4, 1, false, Activation::Tanh),
+        (
+            "conv to one channel, bias, block a result",
+            Shape::new(2, 2, 6, 7, 300),
+            1,
+            4,
+            1,
+            true,
+            Activation::LeakyRelu,
+        ),
         ("conv kernel as large as the map", Shape::new(2, 1, 4, 4, 8), 4, 4, 1, false, Activation::None),
+        ("conv long sum, few tiles", Shape::new(2, 1, 9, 7, 132), 52, 3, 2, true, Activation::None),
         ("conv more channels than a tile", Shape::new(1, 1, 7, 6, 68), 72, 3, 1, true, Activation::None),
     ];
     for variant in ConvVariant::ALL {

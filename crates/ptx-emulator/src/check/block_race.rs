@@ -14,6 +14,7 @@
 
 use std::collections::HashMap;
 
+use super::non_coherent::NonCoherent;
 use crate::isa::Order;
 
 /// Shadow granules of a page.
@@ -181,6 +182,8 @@ pub(crate) struct Races {
     launch: u64,
     shift: u32,
     clocks: Option<Clocks>,
+    /// Of the kernels that have non-coherent loads.
+    pub non_coherent: NonCoherent,
 }
 
 impl Races {
@@ -191,6 +194,7 @@ impl Races {
             self.shift = granule.trailing_zeros();
         }
         self.launch += 1;
+        self.non_coherent.start();
         self.clocks = together.map(|blocks| {
             // The first accesses are at time 1, so no block comes after those of another.
             let vector = |b| (0..blocks).map(|a| u32::from(a == b)).collect();
@@ -262,7 +266,7 @@ impl Races {
         order: Order,
     ) -> Result<(), Conflict> {
         let &BlockAccess { memory, at, bytes, block, pc } = touched;
-        let Self { pages, launch, shift, clocks } = self;
+        let Self { pages, launch, shift, clocks, .. } = self;
         let launch = *launch;
         // A copy, since the records below change while it is in use.
         let vector = clocks.as_ref().map_or(Vec::new(), |c| c.vector[block as usize].clone());

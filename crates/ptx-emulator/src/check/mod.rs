@@ -3,6 +3,7 @@
 
 mod block_race;
 mod clock;
+mod non_coherent;
 mod shared_race;
 
 pub(crate) use block_race::{Access, BlockAccess, Races};

@@ -110,6 +110,8 @@ pub struct Sample {
     /// Different 32-byte sectors of global memory that the one block read at all: what it must get from the L2
     /// however well the L1 serves it.
     pub read_sectors: Option<u64>,
+    /// Instructions of the one block's busiest warp: with the block's count, how many warps share the work.
+    pub busiest_warp: Option<u64>,
 }
 
 impl LaunchCounters {

@@ -111,6 +111,7 @@ fn load_matrix(b: &mut Builder, i: &Instruction) -> Result<()> {
         size: 4,
         count,
         signed: false,
+        non_coherent: false,
         width: 32,
         regs,
         addr,

@@ -149,6 +149,8 @@ fn load_or_store(b: &mut Builder, i: &Instruction) -> Result<()> {
     if matches!(space, Space::Global | Space::Generic) {
         b.global_granule = b.global_granule.min(ty.bytes());
     }
+    let non_coherent = i.op.iter().any(|word| word == "nc");
+    b.code.non_coherent |= non_coherent;
     let ext = b.code.mems.len() as u32;
     b.code.mems.push(MemOp {
         space,
@@ -156,6 +158,7 @@ fn load_or_store(b: &mut Builder, i: &Instruction) -> Result<()> {
         size: ty.bytes(),
         count,
         signed: ty.signed(),
+        non_coherent,
         width,
         regs,
         addr,
@@ -225,6 +228,7 @@ fn atomic(b: &mut Builder, i: &Instruction) -> Result<()> {
             size: ty.bytes(),
             count: 1,
             signed: false,
+            non_coherent: false,
             width: ty.bytes() * 8,
             regs: [NONE; 4],
             addr,

@@ -274,6 +274,8 @@ pub(crate) struct MemOp {
     /// Elements.
     pub count: u32,
     pub signed: bool,
+    /// Whether it is a load that need not see what the launch writes.
+    pub non_coherent: bool,
     /// Width of the registers: 16, 32 or 64 bits.
     pub width: u32,
     pub regs: [u16; 4],
@@ -478,6 +480,8 @@ pub(crate) struct Code {
     pub shared_granule: u32,
     /// The same for global accesses.
     pub global_granule: u32,
+    /// Whether it has non-coherent loads.
+    pub non_coherent: bool,
     pub params: Vec<(String, ParamKind)>,
     pub max_threads: u32,
 }

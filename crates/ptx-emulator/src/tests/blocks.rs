@@ -35,6 +35,37 @@ fn races_between_blocks() {
     atomics.ok();
 }
 
+#[test]
+fn non_coherent_loads_of_what_the_launch_writes() {
+    // A thread writes its word and loads one, in either order; a plain load of its own word is fine.
+    let case = |body: &str| {
+        let mut case = Case::new(body).inp(0..32);
+        case.options.check_races = true;
+        case
+    };
+    let store = ".loc 1 30 1\nst.global.u32 [%rd4], %r2;";
+    let after = |load: &str| case(&format!("{store}\n.loc 1 31 1\n{load}"));
+    after("ld.global.u32 %r3, [%rd4];").ok();
+    let stale = after("ld.global.nc.u32 %r3, [%rd4];");
+    stale.fails(&[
+        "stale read: reads through the non-coherent cache (ld.global.nc) 4 bytes at byte 0 of `the output`",
+        "which the same launch writes, at test.cu:30",
+    ]);
+    let mut silent = stale;
+    silent.options.check_races = false;
+    silent.ok();
+    // Another buffer, and the same one loaded first.
+    case(&format!("ld.global.nc.u32 %r3, [%rd5];\n{store}")).ok();
+    let before =
+        |write: &str| case(&format!(".loc 1 29 1\nld.global.nc.u32 %r3, [%rd5];\n.loc 1 30 1\n{write}"));
+    before("st.global.u32 [%rd5], %r3;")
+        .fails(&["stale read: writes 4 bytes at byte 0 of `the input`", "test.cu:29"]);
+    before("red.global.add.u32 [%rd5], 1;").fails(&["stale read: writes", "`the input`"]);
+    before("red.global.add.u32 [%rd4], 1;").fails(&["that nothing has written"]);
+    // Neighbouring halves of a word are not the same bytes.
+    case("ld.global.nc.u16 %rs1, [%rd5];\nst.global.u16 [%rd5+2], %rs1;").ok();
+}
+
 /// Blocks that write, wait at a barrier of the whole grid, and read what the next one wrote. `arrive`, `ask`: the
 /// instructions of the barrier.
 fn grid_barrier(arrive: &str, ask: &str) -> Case {

@@ -8,8 +8,14 @@ use crate::tensor::Shape;
 
 /// Threads a block.
 const THREADS: usize = 64;
-/// Threads in all from which a weight gradient need not be split over its pixels: about a GPU full.
-pub(super) const WGRAD_FULL: usize = 65536;
+/// Threads for each multiprocessor from which a weight gradient need not be split over its pixels: a quarter of those
+/// it holds, which has loads enough in flight.
+pub(super) const WGRAD_FULL: usize = 512;
+
+/// Threads that share the sum of a result with one channel.
+const ONE_THREADS: u32 = 256;
+/// Fewest channels of the sum worth that.
+const ONE_CHANNELS: usize = 64;
 
 /// Which of a pass's kernels. Each has four: for channels that come in fours (x4) or not (x1) along the sum,
 /// and in eights (c8) or not (c4) in the result.
@@ -31,7 +37,12 @@ fn blocks(launch: Launch, threads: usize, y: usize, z: usize) -> Launch {
     launch.grid([ceil_div(threads, THREADS), y as u32, z as u32]).block([THREADS as u32, 1, 1])
 }
 
-pub(super) fn forward(args: args::ConvForward, inp: Shape, out: Shape) -> Result<Launch> {
+pub(super) fn forward(args: args::ConvForwardDirect, inp: Shape, out: Shape) -> Result<Launch> {
+    if out.c == 1 && inp.c >= ONE_CHANNELS {
+        let launch = Launch::new(entry::CONV_FORWARD_DIRECT_ONE_F32, args)?;
+        let grid = [out.pixels() as u32, out.images() as u32, 1];
+        return Ok(launch.grid(grid).block([ONE_THREADS, 1, 1]));
+    }
     let kernels = [
         entry::CONV_FORWARD_DIRECT_X4_C8_F32,
         entry::CONV_FORWARD_DIRECT_X4_C4_F32,
@@ -44,7 +55,7 @@ pub(super) fn forward(args: args::ConvForward, inp: Shape, out: Shape) -> Result
 
 /// `pixels` of the input for each of the `phases` of the stride.
 pub(super) fn dgrad(
-    args: args::ConvDgrad,
+    args: args::ConvDgradDirect,
     inp: Shape,
     out: Shape,
     phases: usize,
@@ -65,7 +76,7 @@ pub(super) fn wgrad_threads(weight: Shape) -> usize {
     weight.n * weight.n * weight.w.div_ceil(4) * channel_groups(weight.c)
 }
 
-pub(super) fn wgrad(args: args::ConvWgrad, weight: Shape, chunks: usize) -> Result<Launch> {
+pub(super) fn wgrad(args: args::ConvWgradDirect, weight: Shape, chunks: usize) -> Result<Launch> {
     let kernels = [
         entry::CONV_WGRAD_DIRECT_X4_C8_F32,
         entry::CONV_WGRAD_DIRECT_X4_C4_F32,

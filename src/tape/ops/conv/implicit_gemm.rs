@@ -2,16 +2,46 @@
 
 use crate::Result;
 use crate::device::Launch;
+use crate::kernels::arg::Scratch;
 use crate::kernels::{Args, KernelOf, args, entry};
-use crate::tape::grid::ceil_div;
+use crate::tape::grid::{ceil_div, int};
+use crate::tape::lowering::Lowering;
 use crate::tensor::Shape;
 
 /// Rows of a tile.
 const BM: usize = 128;
 /// Threads a block.
 const THREADS: u32 = 256;
-/// Tiles in all from which a weight gradient need not be split over its pixels: two for each of 132 SMs.
-pub(super) const WGRAD_FULL: usize = 264;
+/// Elements of the sum that a slice has.
+const BK: usize = 8;
+/// Blocks that a multiprocessor holds.
+const RESIDENT: usize = 2;
+/// Fewest elements of the sum worth a block of their own: what the parts cost to be written and added up stays small.
+const CHUNK: usize = 16 * BK;
+/// Most blocks that share a tile's sum: the last of them adds up as many parts.
+const MAX_CHUNKS: usize = 64;
+
+/// How the sum of each tile is split over blocks.
+pub(super) struct Split {
+    chunks: usize,
+    /// Of the parts, and of the tiles' counters; none where there is one block a tile.
+    partials: Option<Scratch>,
+    counters: Option<Scratch>,
+}
+
+impl Split {
+    pub fn partials(&self) -> Option<Scratch> {
+        self.partials
+    }
+
+    pub fn counters(&self) -> Option<Scratch> {
+        self.counters
+    }
+
+    pub fn chunks(&self) -> i32 {
+        int(self.chunks)
+    }
+}
 
 /// The result of a pass as a matrix, for each direction, and the tiles that cover it.
 #[derive(Clone, Copy, Debug)]
@@ -29,18 +59,40 @@ impl Tiles {
 
     /// Whether they are filled well enough: half-empty tiles cost as much as full ones.
     pub fn are_full(&self) -> bool {
-        self.rows >= BM / 2 && self.columns >= 48
+        self.rows >= BM / 4 && self.columns >= 48
+    }
+
+    /// The split of `z` such matrices' sums over `summed` elements each, so that there are blocks for the whole GPU.
+    ///
+    /// # Errors
+    /// When the counters cannot be zeroed.
+    pub fn split(&self, to: &mut Lowering, z: usize, summed: usize) -> Result<Split> {
+        let full = RESIDENT * to.options.target.sms as usize;
+        let tiles = self.count() * z;
+        let chunks = (full / tiles).min(summed / CHUNK).clamp(1, MAX_CHUNKS);
+        if chunks == 1 {
+            return Ok(Split { chunks, partials: None, counters: None });
+        }
+        let partials = to.scratch("partial tiles", tiles * chunks * BM * self.bn);
+        let counters = to.tile_counters(full)?;
+        Ok(Split { chunks, partials: Some(Scratch(partials)), counters: Some(Scratch(counters)) })
     }
 
     pub fn count(&self) -> usize {
         self.rows.div_ceil(BM) * self.columns.div_ceil(self.bn)
     }
 
-    /// The launch over the tiles, and `z` such matrices.
-    fn launch<A: Args>(&self, [narrow, wide]: [KernelOf<A>; 2], args: A, z: usize) -> Result<Launch> {
+    /// The launch over the tiles of `z` such matrices, each with its chunks.
+    fn launch<A: Args>(
+        &self,
+        [narrow, wide]: [KernelOf<A>; 2],
+        args: A,
+        split: &Split,
+        z: usize,
+    ) -> Result<Launch> {
         let launch = Launch::new(if self.bn == 64 { narrow } else { wide }, args)?;
-        let grid = [ceil_div(self.rows, BM), ceil_div(self.columns, self.bn), z as u32];
-        Ok(launch.grid(grid).block([THREADS, 1, 1]))
+        let columns = ceil_div(self.columns, self.bn) * split.chunks as u32;
+        Ok(launch.grid([ceil_div(self.rows, BM), columns, z as u32]).block([THREADS, 1, 1]))
     }
 }
 
@@ -49,16 +101,32 @@ pub(super) fn takes(inp: Shape, out: Shape) -> bool {
     inp.c.is_multiple_of(4) && out.c.is_multiple_of(4)
 }
 
-pub(super) fn forward(tiles: Tiles, args: args::ConvForward, directions: usize) -> Result<Launch> {
-    tiles.launch([entry::CONV_FORWARD_GEMM_N64_F32, entry::CONV_FORWARD_GEMM_N128_F32], args, directions)
+pub(super) fn forward(
+    tiles: Tiles,
+    args: args::ConvForwardGemm,
+    split: &Split,
+    directions: usize,
+) -> Result<Launch> {
+    let kernels = [entry::CONV_FORWARD_GEMM_N64_F32, entry::CONV_FORWARD_GEMM_N128_F32];
+    tiles.launch(kernels, args, split, directions)
 }
 
-pub(super) fn dgrad(tiles: Tiles, args: args::ConvDgrad, directions_and_phases: usize) -> Result<Launch> {
+pub(super) fn dgrad(
+    tiles: Tiles,
+    args: args::ConvDgradGemm,
+    split: &Split,
+    directions_and_phases: usize,
+) -> Result<Launch> {
     let kernels = [entry::CONV_DGRAD_GEMM_N64_F32, entry::CONV_DGRAD_GEMM_N128_F32];
-    tiles.launch(kernels, args, directions_and_phases)
+    tiles.launch(kernels, args, split, directions_and_phases)
 }
 
-pub(super) fn wgrad(tiles: Tiles, args: args::ConvWgrad, chunks_and_directions: usize) -> Result<Launch> {
+pub(super) fn wgrad(
+    tiles: Tiles,
+    args: args::ConvWgradGemm,
+    split: &Split,
+    directions: usize,
+) -> Result<Launch> {
     let kernels = [entry::CONV_WGRAD_GEMM_N64_F32, entry::CONV_WGRAD_GEMM_N128_F32];
-    tiles.launch(kernels, args, chunks_and_directions)
+    tiles.launch(kernels, args, split, directions)
 }

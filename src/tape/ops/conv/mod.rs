@@ -103,6 +103,18 @@ macro_rules! with_extents {
     };
 }
 
+/// The arguments of a pass whose tiles' sums are split.
+macro_rules! split_args {
+    ($pass:ident, $args:ident, $split:ident { $($field:ident: $value:expr),* }) => {
+        $pass!($args {
+            partials: $split.partials(),
+            counters: $split.counters(),
+            chunks: $split.chunks()
+            $(, $field: $value)*
+        })
+    };
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Conv {
     inp: Value,
@@ -143,21 +155,27 @@ impl Operation for Conv {
         let (inp, weight, out) = (to.shape(self.inp), to.shape(self.weight), to.shape(self.out));
         let e = Extents { inp, weight, out, stride: self.stride };
         let (scale, n_per_scale) = scale(to, self.spectral, inp.n);
-        let args = with_extents!(
-            e,
-            ConvForward {
-                out: to.output(self.out),
-                inp: to.input(self.inp),
-                weight: to.input(self.weight),
-                bias: self.bias.map(|b| to.input(b)),
-                scale: scale,
-                n_per_scale: n_per_scale,
-                act: self.act as i32,
-            }
-        );
+        macro_rules! args {
+            ($args:ident { $($field:ident: $value:expr),* }) => {
+                with_extents!(e, $args {
+                    out: to.output(self.out),
+                    inp: to.input(self.inp),
+                    weight: to.input(self.weight),
+                    bias: self.bias.map(|b| to.input(b)),
+                    scale: scale,
+                    n_per_scale: n_per_scale,
+                    act: self.act as i32,
+                    $($field: $value),*
+                })
+            };
+        }
         let launch = match e.choose(to.options.conv, out.n * out.pixels(), out.c) {
-            Chosen::Direct => direct::forward(args, inp, out)?,
-            Chosen::ImplicitGemm(tiles) => implicit_gemm::forward(tiles, args, out.d)?,
+            Chosen::Direct => direct::forward(args!(ConvForwardDirect {}), inp, out)?,
+            Chosen::ImplicitGemm(tiles) => {
+                let split = tiles.split(to, out.d, weight.n * weight.n * inp.c)?;
+                let args = split_args!(args, ConvForwardGemm, split {});
+                implicit_gemm::forward(tiles, args, &split, out.d)?
+            }
         };
         to.launch(launch.flops(e.flops()));
         Ok(())
@@ -184,22 +202,30 @@ impl Operation for ConvInputGrad {
         let (inp, weight, out) = (to.shape(self.dinp), to.shape(self.weight), to.shape(self.dpre));
         let e = Extents { inp, weight, out, stride: self.stride };
         let (scale, n_per_scale) = scale(to, self.spectral, inp.n);
-        let args = with_extents!(
-            e,
-            ConvDgrad {
-                dinp: to.gradient(self.dinp),
-                dout: to.input(self.dpre),
-                weight: to.input(self.weight),
-                scale: scale,
-                n_per_scale: n_per_scale,
-            }
-        );
+        let dinp = to.gradient(self.dinp);
+        macro_rules! args {
+            ($args:ident { $($field:ident: $value:expr),* }) => {
+                with_extents!(e, $args {
+                    dinp: dinp,
+                    dout: to.input(self.dpre),
+                    weight: to.input(self.weight),
+                    scale: scale,
+                    n_per_scale: n_per_scale,
+                    $($field: $value),*
+                })
+            };
+        }
         // Each phase of the stride has its own taps.
         let phases = self.stride * self.stride;
         let pixels = inp.h.div_ceil(self.stride) * inp.w.div_ceil(self.stride);
         let launch = match e.choose(to.options.conv, inp.n * pixels, inp.c) {
-            Chosen::Direct => direct::dgrad(args, inp, out, phases, pixels)?,
-            Chosen::ImplicitGemm(tiles) => implicit_gemm::dgrad(tiles, args, inp.d * phases)?,
+            Chosen::Direct => direct::dgrad(args!(ConvDgradDirect {}), inp, out, phases, pixels)?,
+            Chosen::ImplicitGemm(tiles) => {
+                let taps = weight.n.div_ceil(self.stride).pow(2);
+                let split = tiles.split(to, inp.d * phases, taps * out.c)?;
+                let args = split_args!(args, ConvDgradGemm, split {});
+                implicit_gemm::dgrad(tiles, args, &split, inp.d * phases)?
+            }
         };
         to.launch(launch.flops(e.flops()));
         Ok(())
@@ -227,32 +253,39 @@ impl Operation for ConvWeightGrad {
         let (inp, weight, out) = (to.shape(self.inp), to.shape(self.dweight), to.shape(self.dpre));
         let e = Extents { inp, weight, out, stride: self.stride };
         let (scale, n_per_scale) = scale(to, self.corrected.map(|c| c.spectral), inp.n);
-        let chosen = e.choose(to.options.conv, weight.n * weight.n * inp.c, out.c);
-        let (units, full) = match &chosen {
-            Chosen::Direct => (direct::wgrad_threads(weight), direct::WGRAD_FULL),
-            Chosen::ImplicitGemm(tiles) => (tiles.count(), implicit_gemm::WGRAD_FULL),
-        };
-        let (pixels, rows) = (out.n * out.pixels(), out.n * out.h);
-        let chunks = (full / (units * inp.d)).clamp(1, pixels.div_ceil(CHUNK_PIXELS)).min(rows).min(16384);
-        let partial = (chunks > 1).then(|| to.scratch("partials", chunks * weight.len()));
-        let args = with_extents!(
-            e,
-            ConvWgrad {
-                dweight: partial.map_or_else(|| to.gradient(self.dweight), Write::Store),
-                inp: to.input(self.inp),
-                dout: to.input(self.dpre),
-                scale: scale,
-                n_per_scale: n_per_scale,
-                chunks: int(chunks),
+        let pixels = out.n * out.pixels();
+        macro_rules! args {
+            ($args:ident { $($field:ident: $value:expr),* }) => {
+                with_extents!(e, $args {
+                    inp: to.input(self.inp),
+                    dout: to.input(self.dpre),
+                    scale: scale,
+                    n_per_scale: n_per_scale,
+                    $($field: $value),*
+                })
+            };
+        }
+        match e.choose(to.options.conv, weight.n * weight.n * inp.c, out.c) {
+            Chosen::Direct => {
+                let full = direct::WGRAD_FULL * to.options.target.sms as usize;
+                let chunks = full / (direct::wgrad_threads(weight) * inp.d);
+                let chunks = chunks.clamp(1, pixels.div_ceil(CHUNK_PIXELS)).min(out.n * out.h).min(16384);
+                let partial = (chunks > 1).then(|| to.scratch("partials", chunks * weight.len()));
+                let dweight = partial.map_or_else(|| to.gradient(self.dweight), Write::Store);
+                let args = args!(ConvWgradDirect { dweight: dweight, chunks: int(chunks) });
+                let launch = direct::wgrad(args, weight, chunks)?;
+                to.launch(launch.flops(e.flops()));
+                if let Some(partial) = partial {
+                    join_chunks(to, partial, self.dweight, chunks)?;
+                }
             }
-        );
-        let launch = match chosen {
-            Chosen::Direct => direct::wgrad(args, weight, chunks)?,
-            Chosen::ImplicitGemm(tiles) => implicit_gemm::wgrad(tiles, args, chunks * inp.d)?,
-        };
-        to.launch(launch.flops(e.flops()));
-        if let Some(partial) = partial {
-            join_chunks(to, partial, self.dweight, chunks)?;
+            Chosen::ImplicitGemm(tiles) => {
+                let split = tiles.split(to, inp.d, pixels)?;
+                let dweight = to.gradient(self.dweight);
+                let args = split_args!(args, ConvWgradGemm, split { dweight: dweight });
+                let launch = implicit_gemm::wgrad(tiles, args, &split, inp.d)?;
+                to.launch(launch.flops(e.flops()));
+            }
         }
         match self.corrected {
             Some(layer) => layer.lower(to, self.dpre, self.dweight),

@@ -1,11 +1,11 @@
-//! One cooperative launch that reads its input once. Kernels: `kernels/adalin/6_cooperative.cu`. Images that no GPU's
-//! shared memory holds are left to the vectorised variant.
+//! One cooperative launch that reads its input once. Kernels: `kernels/adalin/6_cooperative.cu`. Images that the target's
+//! shared memory does not hold are left to the vectorised variant.
 
 use super::layer::{BackwardBuffers, EPS, ForwardBuffers, Params};
 use super::lowering::{NormLowering, Numbers};
 use super::vectorised;
 use crate::Result;
-use crate::device::{BufferRef, Launch, MAX_COOPERATIVE_BLOCKS};
+use crate::device::{BufferRef, Launch};
 use crate::kernels::Args;
 use crate::kernels::arg::{In, Out, Scratch};
 use crate::kernels::args;
@@ -17,9 +17,8 @@ const THREADS: usize = 512;
 const WIDTH: usize = 8;
 /// Channels whose partial sums one block joins, as the kernels have it.
 const SLICE: usize = 8;
-/// Bytes of the tiles: those of compute capability 8.6 and 8.9 with 99 KiB a block, or else, for large images,
-/// those of 8.0 and 9.0 with 163 KiB; what the kernels have of their own is taken off.
-const TILE_BYTES: [usize; 2] = [88 << 10, 152 << 10];
+/// Bytes of shared memory that the kernels have beside the tile, at most.
+const OWN_BYTES: usize = 11 << 10;
 
 /// How the images are split over the blocks.
 struct Split {
@@ -38,12 +37,13 @@ impl Split {
         let columns = (to.s.c / to.v).div_ceil(width);
         let height = THREADS / width;
         let row_bytes = width * to.v * to.layer.dtype.bytes() as usize * tiles;
-        let max_chunks = MAX_COOPERATIVE_BLOCKS as usize / columns;
-        let fits = |tile_bytes: usize| {
-            let chunks = pixels.div_ceil((tile_bytes / row_bytes).max(1));
-            (tile_bytes >= row_bytes && chunks <= max_chunks).then_some(chunks)
-        };
-        let min_chunks = TILE_BYTES.into_iter().find_map(fits)?;
+        let target = to.sink.target();
+        let max_chunks = target.sms as usize / columns;
+        let tile_bytes = (target.shared_bytes as usize).saturating_sub(OWN_BYTES);
+        let min_chunks = pixels.div_ceil((tile_bytes / row_bytes).max(1));
+        if tile_bytes < row_bytes || min_chunks > max_chunks {
+            return None;
+        }
         let groups = images.min(max_chunks / min_chunks);
         // Where all images are at work at once, they take all blocks. Where they come in turns, fewer and larger
         // chunks leave fewer partial sums.

@@ -1,7 +1,7 @@
 //! A layer of the normalisation family and its buffers: what every variant takes.
 
 use crate::Result;
-use crate::device::{BufferRef, Launch};
+use crate::device::{BufferRef, Launch, Target};
 use crate::kernels::arg::{In, Write};
 use crate::tape::ops::activation::Activation;
 use crate::tensor::{DType, Shape};
@@ -11,6 +11,9 @@ pub const EPS: f32 = 1e-5;
 
 /// Where launches go, and where their scratch memory comes from.
 pub trait LaunchSink {
+    /// The GPU that the launches are for.
+    fn target(&self) -> Target;
+
     /// Memory for results between launches; undefined until the first launch that names it.
     fn scratch(&mut self, name: &str, bytes: u64) -> BufferRef;
 

@@ -9,8 +9,8 @@ use crate::kernels::{Args, KernelOf};
 use crate::tape::grid::{THREADS, ceil_div, int};
 use crate::tensor::{DType, Shape};
 
-/// Blocks of a reduction: four for each multiprocessor of a large GPU.
-const REDUCTION_BLOCKS: usize = 528;
+/// Blocks of a reduction for each multiprocessor.
+const REDUCTION_BLOCKS: usize = 4;
 /// Blocks of a pass that only writes out.
 const APPLY_BLOCKS: usize = 2048;
 
@@ -107,6 +107,11 @@ impl<'s> NormLowering<'s> {
         (self.s.c / self.v).div_ceil(self.block.0)
     }
 
+    /// Blocks that a reduction is split into, about.
+    fn reduction_blocks(&self) -> usize {
+        REDUCTION_BLOCKS * self.sink.target().sms as usize
+    }
+
     /// Groups of so many pixels in chunks, so that about `blocks` blocks have `a_thread` pixels a thread.
     fn chunks(&self, groups: usize, pixels: usize, blocks: usize, a_thread: RangeInclusive<usize>) -> Chunks {
         let height = self.block.1;
@@ -122,7 +127,7 @@ impl<'s> NormLowering<'s> {
 
     /// The images in chunks, for a reduction whose results a second kernel joins.
     pub fn reduction(&self) -> Chunks {
-        self.chunks(self.s.images(), self.s.pixels(), REDUCTION_BLOCKS, 8..=64)
+        self.chunks(self.s.images(), self.s.pixels(), self.reduction_blocks(), 8..=64)
     }
 
     /// The images in chunks, for a pass that writes out.
@@ -132,7 +137,7 @@ impl<'s> NormLowering<'s> {
 
     /// Groups of images in chunks, for a reduction whose last block joins the results.
     pub fn whole_reduction(&self, groups: usize, pixels: usize) -> Chunks {
-        self.chunks(groups, pixels, REDUCTION_BLOCKS, 8..=512)
+        self.chunks(groups, pixels, self.reduction_blocks(), 8..=512)
     }
 
     // ------------------------------------------------------------ launches

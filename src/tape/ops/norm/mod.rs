@@ -20,10 +20,7 @@ use lowering::NormLowering;
 use super::activation::Activation;
 use super::copy::CopyImages;
 use super::pad::Pad;
-use crate::device::{BufferRef, Launch};
-use crate::kernels::arg::Out;
-use crate::kernels::{args, entry};
-use crate::tape::grid::{int, over};
+use crate::device::{BufferRef, Launch, Target};
 use crate::tape::lowering::Lowering;
 use crate::tape::operation::{Backward, Operation, Uses};
 use crate::tape::record::Tape;
@@ -277,15 +274,16 @@ impl Operation for NormGrad {
 }
 
 impl LaunchSink for Lowering<'_> {
+    fn target(&self) -> Target {
+        self.options.target
+    }
+
     fn scratch(&mut self, name: &str, bytes: u64) -> BufferRef {
         self.scratch_bytes(name, bytes)
     }
 
     fn counters(&mut self, count: usize) -> Result<BufferRef> {
-        let counters = self.scratch_bytes("counters", count as u64 * 4);
-        let args = args::AdalinElementaryZero { counter: Out(counters), n: int(count) };
-        Lowering::launch(self, over(Launch::new(entry::ADALIN_ELEMENTARY_ZERO_U32, args)?, count));
-        Ok(counters)
+        self.zeroed_counters(count)
     }
 
     fn launch(&mut self, _what: &str, launch: Launch) {

@@ -2,7 +2,7 @@
 
 use super::global::{alone, culprit};
 use super::lanes::{addresses, count, split_by_space};
-use super::race::record;
+use super::race::{record, record_coherence};
 use super::shared::{from_bytes, shared_at};
 use crate::ErrorKind;
 use crate::check::{Access, LaneAccess};
@@ -82,6 +82,7 @@ pub(crate) fn atomic<const COUNT: bool>(i: &mut Issue, op: &AtomOp) -> Step {
     };
     for (space, m) in split_by_space(&op.mem, &mut addr, i.m) {
         if i.launch.races.is_some() && space == Space::Global && m != 0 {
+            record_coherence(i, &addr, size, Access::Atomic)?;
             record(i, &addr, m, size, Access::Atomic, op.mem.order)?;
         }
         for l in each(m) {

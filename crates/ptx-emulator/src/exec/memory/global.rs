@@ -3,7 +3,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::lanes::{Shape, conflict, extend, get, inside, put, put_words, shape};
-use super::race::record;
+use super::race::{record, record_coherence};
 use crate::ErrorKind;
 use crate::check::Access;
 use crate::exec::issue::Issue;
@@ -67,6 +67,9 @@ fn element(region: &Region, at: u64, size: u32) -> u64 {
 pub(crate) fn load_global(i: &mut Issue, op: &MemOp, addr: &Reg64) -> Step {
     let bytes = op.size * op.count;
     if i.launch.races.is_some() {
+        if op.non_coherent {
+            record_coherence(i, addr, bytes, Access::Read)?;
+        }
         record(i, addr, i.m, bytes, Access::Read, op.order)?;
     }
     let (launch, warp, m) = (i.launch, &mut i.warp, i.m);
@@ -206,6 +209,7 @@ fn set_elements(warp: &Lanes, op: &MemOp, lane: u32, region: &Region, at: u64) {
 pub(crate) fn store_global(i: &mut Issue, op: &MemOp, addr: &Reg64) -> Step {
     let bytes = op.size * op.count;
     if i.launch.races.is_some() {
+        record_coherence(i, addr, bytes, Access::Write)?;
         record(i, addr, i.m, bytes, Access::Write, op.order)?;
     }
     let (launch, warp, m) = (i.launch, &i.warp, i.m);

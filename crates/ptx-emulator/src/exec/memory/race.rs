@@ -9,6 +9,38 @@ use crate::fault::{Fault, Step};
 use crate::isa::Order;
 use crate::lanes::{Reg64, each};
 
+/// Records non-coherent loads of a warp's lanes, and what they write, in a kernel that has such loads.
+#[inline(never)]
+pub(crate) fn record_coherence(i: &Issue, addr: &Reg64, bytes: u32, access: Access) -> Step {
+    let (launch, pc) = (i.launch, i.pc);
+    let Some(races) = launch.races.filter(|_| launch.code.non_coherent) else { return Ok(()) };
+    let mut races = races.lock().unwrap_or_else(PoisonError::into_inner);
+    let writes = access != Access::Read;
+    for l in each(i.m) {
+        let Some(r) = launch.region(addr[l as usize]) else { continue };
+        let at = addr[l as usize].wrapping_sub(r.base);
+        if at >= r.len || r.len - at < u64::from(bytes) {
+            // Out of bounds, which the access itself finds.
+            continue;
+        }
+        let memory = std::ptr::from_ref(r.memory) as usize;
+        let Err(other) = races.non_coherent.record(memory, r.start + at, u64::from(bytes), writes, pc) else {
+            continue;
+        };
+        let (doing, done) = match writes {
+            true => ("writes", "reads through the non-coherent cache (ld.global.nc)"),
+            false => ("reads through the non-coherent cache (ld.global.nc)", "writes"),
+        };
+        let what = format!(
+            "stale read: {doing} {bytes} bytes at byte {at} of {}, which the same launch {done}, at {}",
+            r.describe(),
+            launch.place(other)
+        );
+        return Err(Fault::lane(ErrorKind::Race, l, what).about(&r.name, &r.param));
+    }
+    Ok(())
+}
+
 /// Records accesses of the lanes of `m`, where races between blocks are checked for.
 #[inline(never)]
 pub(crate) fn record(i: &Issue, addr: &Reg64, m: u32, bytes: u32, access: Access, order: Order) -> Step {
