@@ -11,7 +11,8 @@ use ugatit::bench::adalin::tensors::{Inputs, Outputs, deviation};
 use ugatit::bench::adalin::{count, tolerance};
 use ugatit::device::emulator::{Emulator, Options, WarpOrder};
 use ugatit::device::executable::{DeviceHandle, Executable};
-use ugatit::device::{DeviceKind, Target};
+use ugatit::device::{Arg, Buffer, BufferRef, DeviceKind, Launch, Program, Space, Target};
+use ugatit::kernels::{Kernel, Module, entry};
 use ugatit::model::machine;
 use ugatit::tape::{
     Activation, Affine, BufferRole, LowerOptions, NormVariant, Seed, StateLayout, StateView, Tape,
@@ -534,4 +535,49 @@ fn a_planned_network_agrees_in_every_variant() {
 fn two_pixels_at_least() {
     let one = Case::new(Kind::AdaLin, NormVariant::Vectorised, DType::F32, Shape::new(1, 1, 1, 1, 8));
     assert!(one.build().is_err());
+}
+
+/// Each value as bf16, by a kernel that widens a row of floats.
+fn to_bf16(kernel: &'static Kernel, values: &[f32]) -> Vec<u16> {
+    let n = values.len();
+    let sizes = [("values", 4 * n as u64, 0), ("out", 2 * n as u64, 4 * n as u64)];
+    let buffers =
+        sizes.map(|(name, bytes, offset)| Buffer { name: name.into(), space: Space::State, offset, bytes });
+    let whole = |i: usize| Arg::Buffer(BufferRef { buffer: i as u32, offset: 0, bytes: sizes[i].1 });
+    // No tensor, the row, one pixel of n channels, one row an image, not one scalar, the operation that repeats a row.
+    let numbers = [1, n as i32, 1, 0, 7].map(Arg::I32);
+    let args = [whole(1), Arg::Null, whole(0)].into_iter().chain(numbers).collect();
+    let launch = Launch::dynamic(kernel, args).grid([n.div_ceil(8 * 256) as u32, 1, 1]).block([256, 1, 1]);
+    let program = Program {
+        name: "to bf16".into(),
+        buffers: buffers.into(),
+        launches: vec![launch],
+        state_bytes: 6 * n as u64,
+        ..Program::default()
+    };
+    let executable = Executable::new(&DeviceHandle::new(Emulator::new(Options::default())), program).unwrap();
+    executable.state().write(0, values).unwrap();
+    executable.run().unwrap();
+    executable.state().read(4 * n as u64, n).unwrap()
+}
+
+#[test]
+fn the_ptx_for_turing_rounds_to_bf16_as_the_instruction_of_later_gpus_does() {
+    let kernel = entry::ADALIN_ELEMENTARY_BROADCAST_X8_BF16.kernel();
+    let Some(ptx) = kernel.module.ptx_75 else { return };
+    let module: &Module = Box::leak(Box::new(Module { ptx, ptx_75: None, cubins: &[], ..*kernel.module }));
+    let older: &Kernel = Box::leak(Box::new(Kernel { module, ..*kernel }));
+    // Below, at and above the middle of any two neighbours: zeros, subnormals, infinities and NaNs are among them.
+    let lows = [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff];
+    let values: Vec<f32> =
+        (0..=0xffff_u32).flat_map(|high| lows.map(|low| f32::from_bits(high << 16 | low))).collect();
+    let (want, got) = (to_bf16(kernel, &values), to_bf16(older, &values));
+    for ((value, want), got) in values.iter().zip(&want).zip(&got) {
+        assert_eq!(got, want, "{value:e} ({:#x})", value.to_bits());
+    }
+    assert_eq!(
+        want[6 * 0x3f80 + 3..6 * 0x3f80 + 5],
+        [0x3f80, 0x3f81],
+        "ties go to even, what is above goes up"
+    );
 }
