@@ -2,8 +2,8 @@
 //! of the kernels' arguments `$OUT_DIR/args.rs`, which `src/kernels` includes. Downloads nothing:
 //! `scripts/install-nvrtc.sh` does that.
 //!
-//! For compute capability 8.0 it keeps PTX and machine code, for 9.0a the machine code. A file
-//! whose text, headers, options and compiler are those of the last build is not compiled again.
+//! For compute capability 8.0 it keeps PTX and machine code, for later ones machine code, as far as the NVRTC knows them,
+//! and for 7.5 PTX. A file whose text, headers, options and compiler are those of the last build is not compiled again.
 
 #[path = "build/args.rs"]
 mod args;
@@ -23,8 +23,14 @@ use nvrtc::{Installation, Nvrtc, Source, ptxas};
 /// The oldest NVRTC that is able: earlier ones lack parts of what the kernels need.
 const OLDEST_NVRTC: nvrtc::Version = (12, 4);
 
-/// The architectures to compile for; PTX is kept of the first.
-const ARCHS: [&str; 2] = ["sm_80", "sm_90a"];
+/// The architectures to compile for; PTX is kept of the first, which devices without machine code take.
+const ARCHS: [u32; 2] = [80, 90];
+
+/// Machine code for these as well, where the NVRTC knows them (12.8 and later): PTX would be compiled at the first start.
+const NEWER_ARCHS: [u32; 2] = [100, 120];
+
+/// PTX for devices older than the first of [`ARCHS`].
+const OLDER_ARCH: u32 = 75;
 
 /// What to do where there is no NVRTC.
 const NVRTC_HINT: &str =
@@ -36,6 +42,9 @@ const OPTIONS: [&str; 3] = ["-std=c++17", "-lineinfo", "--ptxas-options=-v"];
 /// Files below `kernels/`: path with `/`, and text.
 type Files = BTreeMap<String, String>;
 
+/// What was compiled, by file and `-arch`.
+type Outputs = BTreeMap<(String, String), Output>;
+
 fn main() {
     match build() {
         Ok(instructions) => print!("{instructions}"),
@@ -44,6 +53,41 @@ fn main() {
             process::exit(1);
         }
     }
+}
+
+/// What to compile each file for.
+struct Targets {
+    /// Compute capabilities of machine code, times ten. PTX is kept of the first.
+    machine: Vec<u32>,
+    /// That of the PTX for older devices.
+    older: Option<u32>,
+}
+
+impl Targets {
+    /// As far as an NVRTC knows them.
+    fn of(known: &[u32]) -> Self {
+        let newer = NEWER_ARCHS.into_iter().filter(|arch| known.contains(arch));
+        Self {
+            machine: ARCHS.into_iter().chain(newer).collect(),
+            older: Some(OLDER_ARCH).filter(|arch| known.contains(arch)),
+        }
+    }
+
+    /// What `-arch` says.
+    fn all(&self) -> impl Iterator<Item = String> {
+        let machine = self.machine.iter().map(|&arch| sm(arch));
+        machine.chain(self.older.map(compute))
+    }
+}
+
+/// Machine code and PTX of a compute capability, as `-arch` has it.
+fn sm(arch: u32) -> String {
+    format!("sm_{arch}")
+}
+
+/// PTX of a compute capability, as `-arch` has it.
+fn compute(arch: u32) -> String {
+    format!("compute_{arch}")
 }
 
 /// One file compiled for one architecture.
@@ -59,14 +103,15 @@ fn build() -> Result<String, String> {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let installation = Installation::find(OLDEST_NVRTC, &[root.join(".nvrtc")]).map_err(in_words)?;
     let nvrtc = Nvrtc::load(&installation).map_err(in_words)?;
-    nvrtc.require(&ARCHS.map(|arch| arch_number(arch).parse().expect("a number"))).map_err(in_words)?;
+    nvrtc.require(&ARCHS).map_err(in_words)?;
+    let targets = Targets::of(nvrtc.architectures());
     let (sources, headers) = read_kernels(&root.join("kernels"))?;
     let headers: Headers<'_> = headers.iter().map(|(name, text)| (&name[..], &text[..])).collect();
     // NVRTC puts the working directory in front of every file name it notes in PTX and machine
     // code; what is built must not depend on where.
     env::set_current_dir("/").map_err(|e| format!("error: cannot change to the root folder: {e}"))?;
-    let outputs = compile_all(&nvrtc, &sources, &headers, &out)?;
-    write_table(&sources, &headers, &outputs, &out)?;
+    let outputs = compile_all(&nvrtc, &targets, &sources, &headers, &out)?;
+    write_table(nvrtc.version(), &targets, &sources, &headers, &outputs, &out)?;
 
     let mut cargo = String::new();
     for path in ["build.rs", "build", "kernels"] {
@@ -119,19 +164,20 @@ fn read_kernels(folder: &Path) -> Result<(Files, Files), String> {
 /// Compiles every source for every architecture, a thread a core, or takes the last build's files.
 fn compile_all(
     nvrtc: &Nvrtc,
+    targets: &Targets,
     sources: &Files,
     headers: &Headers<'_>,
     out: &Path,
-) -> Result<BTreeMap<(String, &'static str), Output>, String> {
-    let jobs: Vec<(&String, &String, &'static str)> =
-        sources.iter().flat_map(|(file, text)| ARCHS.map(|arch| (file, text, arch))).collect();
+) -> Result<Outputs, String> {
+    let jobs: Vec<(&String, &String, String)> =
+        sources.iter().flat_map(|(file, text)| targets.all().map(move |arch| (file, text, arch))).collect();
     let next = Mutex::new(jobs.iter());
     let done = Mutex::new(BTreeMap::new());
     let work = || {
         loop {
-            let Some(&(file, text, arch)) = next.lock().unwrap().next() else { return };
+            let Some((file, text, arch)) = next.lock().unwrap().next() else { return };
             let result = compile_cached(nvrtc, file, text, headers, arch, out);
-            done.lock().unwrap().insert((file.clone(), arch), result);
+            done.lock().unwrap().insert(((*file).clone(), arch.clone()), result);
         }
     };
     let threads = thread::available_parallelism().map_or(1, |n| n.get()).min(jobs.len());
@@ -146,7 +192,7 @@ fn compile_all(
     for (job, result) in done.into_inner().unwrap() {
         match result {
             Ok(output) => _ = outputs.insert(job, output),
-            // What is wrong for one architecture is mostly wrong for the other: say it once.
+            // What is wrong for one architecture is mostly wrong for the others: say it once.
             Err(error) if !errors.contains(&error) => errors.push(error),
             Err(_) => {}
         }
@@ -165,7 +211,13 @@ fn compile_cached(
 ) -> Result<Output, String> {
     let headers = source::included(text, headers);
     let mut options = vec![format!("-arch={arch}")];
-    options.extend(OPTIONS.map(str::to_owned));
+    let ptx_only = arch.starts_with("compute");
+    let wanted = |option: &&str| match *option {
+        "-lineinfo" => has_lines(arch),
+        "--ptxas-options=-v" => !ptx_only,
+        _ => true,
+    };
+    options.extend(OPTIONS.into_iter().filter(wanted).map(str::to_owned));
 
     let mut hasher = DefaultHasher::new();
     // Whatever shapes what is stored.
@@ -174,6 +226,7 @@ fn compile_cached(
         include_str!("build/ptx.rs"),
         include_str!("crates/nvrtc/src/library.rs"),
         include_str!("crates/ptx/src/files.rs"),
+        include_str!("crates/ptx/src/version.rs"),
     ];
     (this, nvrtc.version(), file, text, &headers, &options).hash(&mut hasher);
     let key = format!("{:016x}", hasher.finish());
@@ -202,8 +255,13 @@ fn compile_cached(
     if compiled.log.lines().any(ptxas::is_warning) {
         return Err(format!("{}\nerror: kernels/{file} has warnings", ptxas::without_report(&compiled.log)));
     }
-    let output =
+    let mut output =
         Output { ptx: ptx::with_relative_files(&compiled.ptx), cubin: compiled.cubin, log: compiled.log };
+    // Of the others only the machine code is kept.
+    if ptx_only || arch == sm(ARCHS[0]) {
+        output.ptx = ptx::for_old_drivers(&output.ptx)
+            .map_err(|e| format!("error: kernels/{file}, compiled for {arch}: {e}"))?;
+    }
     // The key last: without it an interrupted build's files count for nothing.
     _ = fs::remove_file(path("key"));
     write(&path("ptx"), output.ptx.as_bytes())?;
@@ -211,6 +269,12 @@ fn compile_cached(
     write(&path("log"), output.log.as_bytes())?;
     write(&path("key"), key.as_bytes())?;
     Ok(output)
+}
+
+/// Whether it is compiled with line information, which more than doubles machine code. The pages and the emulator have
+/// the lines of the architectures that every build has.
+fn has_lines(arch: &str) -> bool {
+    ARCHS.iter().any(|&with| arch == sm(with))
 }
 
 /// The name in `$OUT_DIR` of what comes from one file for one architecture, without extension.
@@ -224,9 +288,11 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
 
 /// Writes `kernels.rs` and the texts it includes.
 fn write_table(
+    nvrtc: nvrtc::Version,
+    targets: &Targets,
     sources: &Files,
     headers: &Headers<'_>,
-    outputs: &BTreeMap<(String, &'static str), Output>,
+    outputs: &Outputs,
     out: &Path,
 ) -> Result<(), String> {
     let mut modules = String::new();
@@ -238,41 +304,42 @@ fn write_table(
         let copy = format!("{}.txt", file.replace('/', "__"));
         write(&out.join(&copy), text.as_bytes())?;
         let mut cubins = String::new();
-        for arch in ARCHS {
-            let (number, cubin) = (arch_number(arch), format!("{}.cubin", stem(file, arch)));
-            write!(cubins, "Cubin {{ arch: {number}, image: include_bytes!({cubin:?}) }}, ").unwrap();
+        for &arch in &targets.machine {
+            let cubin = format!("{}.cubin", stem(file, &sm(arch)));
+            let lines = has_lines(&sm(arch));
+            write!(cubins, "Cubin {{ arch: {arch}, lines: {lines}, image: include_bytes!({cubin:?}) }}, ")
+                .unwrap();
         }
-        let ptx = format!("{}.ptx", stem(file, ARCHS[0]));
+        let ptx = format!("{}.ptx", stem(file, &sm(targets.machine[0])));
+        let older = match targets.older {
+            Some(arch) => format!("Some(include_str!({:?}))", format!("{}.ptx", stem(file, &compute(arch)))),
+            None => "None".to_owned(),
+        };
         writeln!(
             modules,
             "    Module {{ file: {file:?}, source: include_str!({copy:?}), ptx: include_str!({ptx:?}), \
-             cubins: &[{cubins}] }},"
+             ptx_75: {older}, cubins: &[{cubins}] }},"
         )
         .unwrap();
 
         let definitions = source::definitions(text, &unmarked);
-        let entries = ptx::entries(&outputs[&(file.clone(), ARCHS[0])].ptx)
+        let output = |arch: &str| &outputs[&(file.clone(), arch.to_owned())];
+        let entries = ptx::entries(&output(&sm(targets.machine[0])).ptx)
             .map_err(|e| format!("error: kernels/{file}: {e}"))?;
-        for arch in &ARCHS[1..] {
-            check_same_kernels(file, &entries, arch, &outputs[&(file.clone(), *arch)].ptx)?;
+        for arch in targets.all().skip(1) {
+            check_same_kernels(file, &entries, &arch, &output(&arch).ptx)?;
         }
         for entry in entries {
             let mut resources = String::new();
-            for arch in ARCHS {
-                let log = &outputs[&(file.clone(), arch)].log;
-                let r = ptxas::resources(log, &entry.name).ok_or_else(|| {
+            for &arch in &targets.machine {
+                let r = ptxas::resources(&output(&sm(arch)).log, &entry.name).ok_or_else(|| {
                     format!("error: kernels/{file}: ptxas reported no registers of {} for {arch}", entry.name)
                 })?;
                 write!(
                     resources,
-                    "Resources {{ arch: {}, registers: {}, spill_stores: {}, spill_loads: {}, stack: {}, \
+                    "Resources {{ arch: {arch}, registers: {}, spill_stores: {}, spill_loads: {}, stack: {}, \
                      shared: {} }}, ",
-                    arch_number(arch),
-                    r.registers,
-                    r.spill_stores,
-                    r.spill_loads,
-                    r.stack,
-                    r.shared
+                    r.registers, r.spill_stores, r.spill_loads, r.stack, r.shared
                 )
                 .unwrap();
             }
@@ -316,6 +383,8 @@ fn write_table(
          pub static MODULES: &[Module] = &[\n{modules}];\n\
          pub static KERNELS: &[Kernel] = &[\n{}\n];\n\
          pub static HEADERS: &[(&str, &str)] = &[\n{header_list}];\n\
+         /// The NVRTC that compiled them.\n\
+         pub const NVRTC_VERSION: (u32, u32) = {nvrtc:?};\n\
          /// The oldest NVRTC that compiles the kernels.\n\
          pub const OLDEST_NVRTC: (u32, u32) = {OLDEST_NVRTC:?};\n\
          /// What to do where there is no NVRTC.\n\
@@ -351,13 +420,8 @@ fn check_same_kernels(file: &str, entries: &[ptx::Entry], arch: &str, text: &str
     match first.symmetric_difference(&other).next() {
         None => Ok(()),
         Some(name) => Err(format!(
-            "error: kernels/{file}: {name} is compiled for only one of {} and {arch}; give it an empty body there",
+            "error: kernels/{file}: {name} is compiled for only one of sm_{} and {arch}; give it an empty body there",
             ARCHS[0]
         )),
     }
-}
-
-/// Compute capability times ten: `sm_90a` is 90.
-fn arch_number(arch: &str) -> &str {
-    arch.trim_start_matches("sm_").trim_end_matches(char::is_alphabetic)
 }

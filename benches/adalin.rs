@@ -1,5 +1,5 @@
-//! Forward and backward of every variant under criterion. With a GPU it is device time by events; without one
-//! the emulator runs a small shape, and what is measured is the emulator's own time, named so.
+//! Forward and backward of every variant under criterion. With a GPU, the first or that of `UGATIT_DEVICE`, it is device
+//! time by events; without one the emulator runs a small shape, and what is measured is the emulator's own time, named so.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,8 @@ use ugatit::tape::NormVariant;
 use ugatit::tensor::{DType, Shape};
 
 fn norms(c: &mut Criterion) {
-    let (device, _) = select::open(Choice::Auto).expect("the emulator, where no GPU opens");
+    let choice = Choice::from_env().expect("UGATIT_DEVICE").unwrap_or_default();
+    let (device, _) = select::open(choice).expect("what was asked for, or the emulator");
     let gpu = (device.lock().kind() == DeviceKind::Gpu).then(|| device.clone());
     let shape = if gpu.is_some() { Shape::new(1, 1, 64, 64, 256) } else { Shape::new(1, 1, 16, 16, 64) };
     let what = if gpu.is_some() { "adalin" } else { "adalin (emulator's own time, not a GPU's)" };

@@ -19,8 +19,10 @@ use ugatit::tape::{
 use ugatit::tensor::Shape;
 use ugatit::train::{Recording, Trainer, TrainingPlan};
 
-fn on_gpu() -> bool {
-    matches!(select::Choice::from_env(), Ok(Some(select::Choice::Cuda(_))))
+/// The GPU that was asked for; None for the emulator.
+fn gpu() -> Option<select::Choice> {
+    let choice = select::Choice::from_env().expect("UGATIT_DEVICE").unwrap_or(select::Choice::Emulator);
+    matches!(choice, select::Choice::Cuda(_)).then_some(choice)
 }
 
 /// One run: device time where the device has a clock, else wall time.
@@ -66,8 +68,8 @@ fn conv(
         executable.state().write(0, &data).expect("writes");
         executable
     };
-    if on_gpu() {
-        let executable = ready(&select::open(select::Choice::Cuda(None)).expect("a GPU").0);
+    if let Some(gpu) = gpu() {
+        let executable = ready(&select::open(gpu).expect("a GPU").0);
         let flops: u64 = program.launches.iter().map(|l| l.flops).sum();
         group.throughput(Throughput::Elements(flops));
         group.bench_function(name, |b| {
@@ -98,7 +100,7 @@ fn conv(
 fn convolutions(c: &mut Criterion) {
     let mut group = c.benchmark_group("conv");
     group.sample_size(10);
-    let (s, co) = if on_gpu() {
+    let (s, co) = if gpu().is_some() {
         (Shape::new(2, 2, 66, 66, 256), 256) // a residual block's, two images a direction
     } else {
         (Shape::new(1, 1, 34, 34, 32), 32)
@@ -118,15 +120,13 @@ fn training_steps(c: &mut Criterion) {
 }
 
 fn training_step(group: &mut BenchmarkGroup<'_, WallTime>, norms: NormVariant) {
-    let gpu = on_gpu();
-    let cfg = if gpu {
+    let gpu = gpu();
+    let cfg = if gpu.is_some() {
         Config { light: true, ..Config::default() }
     } else {
         Config { light: true, img_size: 32, ch: 8, n_res: 2, n_dis: 4, ..Config::default() }
     };
-    let device = select::open(if gpu { select::Choice::Cuda(None) } else { select::Choice::Emulator })
-        .expect("a device")
-        .0;
+    let device = select::open(gpu.unwrap_or(select::Choice::Emulator)).expect("a device").0;
     let mut trainer = Trainer::load(
         &device,
         TrainingPlan::new(&cfg, 1, 0, Recording::default(), norms.into()).expect("plans"),

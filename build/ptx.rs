@@ -15,6 +15,16 @@ pub fn with_relative_files(ptx: &str) -> String {
     ::ptx::rename_files(ptx, |name| name.trim_start_matches('/').to_owned())
 }
 
+/// The PTX for drivers that are older than the compiler.
+pub fn for_old_drivers(ptx: &str) -> Result<String, String> {
+    ::ptx::for_old_drivers(ptx).map_err(|e| {
+        format!(
+            "{e}\nhint: the drivers of CUDA 12.0 to 12.9 would not compile it; where PTX 8.0 has the word, add it to the list \
+             in crates/ptx/src/version.rs"
+        )
+    })
+}
+
 /// The names of the entries.
 pub fn names(ptx: &str) -> Result<Vec<String>, String> {
     let module = ::ptx::Module::parse(ptx).map_err(|e| e.to_string())?;

@@ -23,7 +23,17 @@ pub enum ErrorKind {
     /// No GPU can be had.
     NoGpu,
     /// A kernel failed on a GPU, which does not say where.
-    GpuFault,
+    GpuFault {
+        /// Whether it ended a run that can be gone on with.
+        resumable: bool,
+    },
+    /// A GPU that worked does not any more.
+    GpuLost {
+        /// Whether it ended a run that can be gone on with.
+        resumable: bool,
+    },
+    /// A GPU has no memory left for what was asked of it.
+    GpuMemory,
     /// The device has too little memory for the networks and their batch.
     MemoryShort {
         /// Bytes that the run needs.
@@ -86,6 +96,15 @@ impl Error {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// Adds another way out, after the hint where there is one.
+    pub(crate) fn and_hint(self, more: impl fmt::Display) -> Self {
+        let hint = match &self.hint {
+            Some(hint) => format!("{hint}; {more}"),
+            None => more.to_string(),
+        };
+        self.hint(hint)
     }
 
     /// Puts what was being done in front of the message: `<context>: <message>`.

@@ -7,6 +7,7 @@
 pub mod bench;
 pub mod data;
 pub mod device;
+pub mod doctor;
 pub mod error;
 pub mod format;
 pub mod kernels;

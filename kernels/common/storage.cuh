@@ -23,11 +23,23 @@ __device__ __forceinline__ unsigned cvt_rn_f16x2_f32(float high, float low) {
     return d;
 }
 
+#if __CUDA_ARCH__ >= 800
 __device__ __forceinline__ unsigned cvt_rn_bf16x2_f32(float high, float low) {
     unsigned d;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(d) : "f"(high), "f"(low));
     return d;
 }
+#else
+// Turing has no such instruction: to the nearest, ties to even, and every NaN is 0x7fff.
+__device__ __forceinline__ unsigned rn_bf16_f32(float v) {
+    const unsigned bits = __float_as_uint(v);
+    return v == v ? (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16 : 0x7fffu;
+}
+
+__device__ __forceinline__ unsigned cvt_rn_bf16x2_f32(float high, float low) {
+    return rn_bf16_f32(high) << 16 | rn_bf16_f32(low);
+}
+#endif
 
 // ---------------------------------------------------------------- two 16-bit values in a register
 __device__ __forceinline__ void unpack(float &low, float &high, unsigned pair, f16) {

@@ -6,11 +6,11 @@ use clap::{Args, Subcommand};
 use ugatit::bench::adalin::case::Kind;
 use ugatit::bench::adalin::chart::Format;
 use ugatit::bench::adalin::{self, Options};
-use ugatit::device::select::Choice;
 use ugatit::tape::NormVariant;
 use ugatit::tensor::{DType, Shape};
 use ugatit::{Error, ErrorKind, Result};
 
+use super::args::DeviceArgs;
 use super::end::End;
 
 /// Measure single layers: on a GPU time, on the emulator what they move and execute
@@ -44,9 +44,8 @@ struct AdalinArgs {
     /// Layers: adalin, iln, in
     #[arg(long, value_name = "KIND", value_delimiter = ',')]
     kind: Vec<Kind>,
-    /// Device: auto, cuda, cuda:N, emulator
-    #[arg(long, value_name = "DEVICE")]
-    device: Option<Choice>,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Write the records to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -62,18 +61,18 @@ struct AdalinArgs {
 }
 
 impl AdalinArgs {
-    fn options(&self) -> Options {
-        Options {
+    fn options(&self) -> Result<Options> {
+        Ok(Options {
             shape: self.shape.clone(),
             dtype: self.dtype.clone(),
             variant: self.variant.clone(),
             kind: self.kind.clone(),
-            device: self.device,
+            device: Some(self.device.choice()?),
             json: self.json.clone(),
             plot: self.plot.clone(),
             readme: self.readme,
             show: self.show.clone(),
-        }
+        })
     }
 }
 
@@ -103,7 +102,8 @@ fn parse_plot(text: &str) -> Result<PathBuf> {
 
 pub(super) fn run(args: &BenchArgs) -> Result<(), End> {
     let What::Adalin(args) = &args.what;
-    match adalin::run(&args.options(), &mut std::io::stdout()) {
+    let options = args.options().map_err(End::Input)?;
+    match adalin::run(&options, &mut std::io::stdout()) {
         Ok(_) => Ok(()),
         Err(e) if e.kind() == ErrorKind::BrokenPipe => Err(End::Unread),
         Err(e) => Err(End::Failed(e)),

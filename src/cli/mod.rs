@@ -5,6 +5,7 @@
 
 mod args;
 mod bench;
+mod doctor;
 mod end;
 mod plan;
 mod study;
@@ -41,6 +42,7 @@ enum Command {
     Translate(translate::TranslateArgs),
     Plan(plan::PlanArgs),
     Verify(verify::VerifyArgs),
+    Doctor(doctor::DoctorArgs),
     Bench(bench::BenchArgs),
     Kernels(study::KernelsArgs),
     Profile(study::ProfileArgs),
@@ -63,6 +65,7 @@ pub fn main() -> ExitCode {
             Command::Translate(args) => translate::run(&args),
             Command::Plan(args) => plan::run(&args),
             Command::Verify(args) => verify::run(&args),
+            Command::Doctor(args) => doctor::run(&args),
             Command::Bench(args) => bench::run(&args),
             Command::Kernels(args) => study::kernels(&args),
             Command::Profile(args) => study::profile(&args),

@@ -82,8 +82,15 @@ fn advice(kind: ErrorKind) -> Option<&'static str> {
     Some(match kind {
         ErrorKind::Other | ErrorKind::BrokenPipe => return None,
         ErrorKind::NoGpu => "--device emulator needs no GPU",
-        ErrorKind::GpuFault => "--device emulator names the line of the kernel",
-        ErrorKind::MemoryShort { .. } => "try --light, a smaller --size, --ch or --batch-size",
+        ErrorKind::GpuFault { resumable: false } => "--device emulator names the line of the kernel",
+        ErrorKind::GpuFault { resumable: true } => {
+            "--device emulator names the line of the kernel; --resume goes on from the newest checkpoint"
+        }
+        ErrorKind::GpuLost { resumable: false } => return None,
+        ErrorKind::GpuLost { resumable: true } => "--resume goes on from the newest checkpoint",
+        ErrorKind::MemoryShort { .. } | ErrorKind::GpuMemory => {
+            "try --light, a smaller --size, --ch or --batch-size"
+        }
         ErrorKind::TensorTooLarge => "try a smaller --size, --ch or --batch-size",
         ErrorKind::Diverged => "try a new run with a lower --lr",
         ErrorKind::DiskFull => "make room for it, then go on with --resume",
@@ -152,6 +159,12 @@ mod tests {
         assert_eq!(
             with_advice(error).to_string(),
             "no\nhint: it takes 5 MB; make room for it, then go on with --resume"
+        );
+        let lost = |resumable| Error::new("lost").hint("see dmesg").of_kind(ErrorKind::GpuLost { resumable });
+        assert_eq!(with_advice(lost(false)).to_string(), "lost\nhint: see dmesg");
+        assert_eq!(
+            with_advice(lost(true)).to_string(),
+            "lost\nhint: see dmesg; --resume goes on from the newest checkpoint"
         );
         assert_eq!(with_advice(Error::new("no")).to_string(), "no");
         let error = Error::new("done").of_kind(ErrorKind::StepsDone { steps: 2, done: 3 });

@@ -84,12 +84,19 @@ pub fn open(choice: Choice) -> Result<(DeviceHandle, String)> {
             Ok(gpu) => cuda(gpu),
             Err(error) => emulator(error.message()),
         },
-        Choice::Cuda(ordinal) => match ordinal.map_or_else(first_gpu, Cuda::open) {
-            Ok(gpu) => cuda(gpu),
-            Err(error) if error.hint_text().is_some() => Err(error),
-            Err(error) => Err(error.of_kind(ErrorKind::NoGpu)),
-        },
+        Choice::Cuda(ordinal) => cuda(open_cuda(ordinal)?),
     }
+}
+
+/// Opens the GPU of that number, or the first that can.
+///
+/// # Errors
+/// When it cannot be had, or none can: of the kind [`ErrorKind::NoGpu`], unless it is short of memory.
+pub fn open_cuda(ordinal: Option<usize>) -> Result<Cuda> {
+    ordinal.map_or_else(first_gpu, Cuda::open).map_err(|error| match error.kind() {
+        ErrorKind::Other => error.of_kind(ErrorKind::NoGpu),
+        _ => error,
+    })
 }
 
 /// The first GPU that opens; the error of the first where none does.

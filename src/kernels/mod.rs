@@ -38,7 +38,7 @@ pub mod arg;
 use std::fmt;
 use std::marker::PhantomData;
 
-pub use generated::{NVRTC_HINT, OLDEST_NVRTC, OPTIONS};
+pub use generated::{NVRTC_HINT, NVRTC_VERSION, OLDEST_NVRTC, OPTIONS};
 pub use ptx::ParamKind;
 
 use self::arg::ArgList;
@@ -57,7 +57,7 @@ pub struct Param {
 /// What `ptxas -v` reported of one kernel on one architecture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resources {
-    /// Compute capability times ten: 80, 90.
+    /// Compute capability times ten: 80, 90, 100, 120.
     pub arch: u32,
     /// Registers a thread.
     pub registers: u32,
@@ -76,6 +76,8 @@ pub struct Resources {
 pub struct Cubin {
     /// Compute capability times ten. Runs on devices of the same major number and at least this minor.
     pub arch: u32,
+    /// Whether it says which source line each instruction is of.
+    pub lines: bool,
     /// The ELF image.
     pub image: &'static [u8],
 }
@@ -89,6 +91,9 @@ pub struct Module {
     /// Its PTX for compute capability 8.0, with line information. The emulator interprets it, and
     /// the driver compiles it where no cubin fits.
     pub ptx: &'static str,
+    /// Its PTX for compute capability 7.5, without line information, which the driver compiles for GPUs that are too
+    /// old for [`Self::ptx`]; None where the NVRTC of the build made none.
+    pub ptx_75: Option<&'static str>,
     /// Machine code, by architecture.
     pub cubins: &'static [Cubin],
 }
@@ -109,6 +114,17 @@ pub struct Kernel {
     pub doc: &'static str,
     /// What ptxas said, by architecture.
     pub resources: &'static [Resources],
+}
+
+impl Module {
+    /// The PTX that the driver of a GPU can compile, by its compute capability times ten.
+    pub fn ptx_for(&self, capability: u32) -> Option<&'static str> {
+        match capability {
+            80.. => Some(self.ptx),
+            75.. => self.ptx_75,
+            _ => None,
+        }
+    }
 }
 
 impl Kernel {

@@ -35,11 +35,11 @@ impl Sass {
         self.tool.is_some()
     }
 
-    /// A kernel's machine code, by architecture.
+    /// A kernel's machine code, by architecture, where it has lines.
     pub fn of(&mut self, kernel: &Kernel) -> Vec<(u32, Vec<Line>)> {
         let Some(tool) = &self.tool else { return Vec::new() };
         let mut out = Vec::new();
-        for cubin in kernel.module.cubins {
+        for cubin in kernel.module.cubins.iter().filter(|cubin| cubin.lines) {
             let key = (kernel.module.ptx.as_ptr() as usize, cubin.arch);
             let done = self.done.entry(key).or_insert_with(|| Disassembly::of(tool, cubin.image));
             let lines = done.as_ref().map(|d| d.kernel(kernel.name)).unwrap_or_default();

@@ -93,7 +93,8 @@ pub fn compile(path: &Path, arch: &str) -> Result<Compiled> {
         file: file.leak(),
         source: source.clone().leak(),
         ptx: ptx.leak(),
-        cubins: Box::leak(Box::new([Cubin { arch, image: compiled.cubin.leak() }])),
+        ptx_75: None,
+        cubins: Box::leak(Box::new([Cubin { arch, lines: true, image: compiled.cubin.leak() }])),
     }));
     let kernel = |f: &ptx::Function| -> &'static Kernel {
         let figures = ptxas::resources(&compiled.log, &f.name).map(|r| Resources {
@@ -116,6 +117,16 @@ pub fn compile(path: &Path, arch: &str) -> Result<Compiled> {
         }))
     };
     Ok(Compiled { kernels: parsed.kernels().map(kernel).collect(), folder, prefix })
+}
+
+/// The NVRTC that [`compile`] takes, in words.
+///
+/// # Errors
+/// When there is none, or it does not load.
+pub fn compiler() -> Result<String> {
+    let nvrtc = load()?;
+    let (major, minor) = nvrtc.version();
+    Ok(format!("NVRTC {major}.{minor}, {}", nvrtc.file().display()))
 }
 
 /// NVRTC from where the build would take it.

@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::model::Model;
 use super::step::{Recording, SampleGridOutputs, StepOutputs, record_sample_grid, record_step};
-use crate::device::Program;
 use crate::device::executable::DeviceHandle;
+use crate::device::{DeviceKind, Program};
 use crate::format;
 use crate::nn::Config;
 use crate::tape::{BufferRole, LowerOptions, Planned, plan_with};
@@ -113,6 +113,10 @@ impl TrainingPlan {
     }
 }
 
+/// Bytes of a GPU's memory that are left for what a context takes besides: modules, the nodes of graphs, and the rounding
+/// of every allocation.
+const GPU_MARGIN: u64 = 256 << 20;
+
 /// Refuses programs that do not fit the device's memory, before anything is allocated.
 ///
 /// # Errors
@@ -123,17 +127,20 @@ pub(super) fn check_memory<'p>(
     programs: impl Iterator<Item = &'p Program>,
 ) -> Result<()> {
     let arenas: u64 = programs.map(|p| p.arena_bytes).sum();
-    let (need, free) = (model.layout.bytes() + arenas, device.lock().memory()?.free);
+    let device = device.lock();
+    let margin = if device.kind() == DeviceKind::Gpu { GPU_MARGIN } else { 0 };
+    let (need, free) = (model.layout.bytes() + arenas + margin, device.memory()?.free);
     if need <= free {
         return Ok(());
     }
     Err(Error::new(format!(
-        "{} has {} of memory free, but this run needs {} ({} for weights, gradients and moments, {} for activations)",
-        device.lock().describe(),
+        "{} has {} of memory free, but this run needs {} ({} for weights, gradients and moments, {} for activations{})",
+        device.describe(),
         format::bytes(free),
         format::bytes(need),
         format::bytes(model.layout.bytes()),
         format::bytes(arenas),
+        if margin > 0 { format!(", {} for kernels and graphs", format::bytes(margin)) } else { String::new() },
     ))
     .of_kind(ErrorKind::MemoryShort { need, free }))
 }

@@ -240,7 +240,7 @@ fn faults(program: Arc<Program>, words: &str) {
     let bad = place.gpu.prepare(program, place.state, place.arena).expect("a program");
     place.gpu.run(bad).expect("it starts");
     let error = place.gpu.synchronize().expect_err("it ends badly");
-    assert_eq!(error.kind(), ErrorKind::GpuFault, "{error}");
+    assert_eq!(error.kind(), ErrorKind::GpuFault { resumable: false }, "{error}");
     assert!(error.message().starts_with(&format!("running copy on cuda:0: {words}")), "{error}");
     fails(place.gpu.upload(place.state, 0, &[0; 4]), words);
     fails(place.second_half(), words);

@@ -134,6 +134,9 @@ fn a_recorded_run_passes_on_every_architecture_and_in_either_order_of_events() {
         // There is no machine code for this one, which nobody has made: the driver compiles PTX.
         "CAPABILITY=13.0 SCHEDULE=eager",
         "CAPABILITY=8.9 UGATIT_CUDA_SYNC=1",
+        // PTX, on the oldest GPU and with the oldest driver that there may be.
+        "CAPABILITY=7.5 DRIVER=12000",
+        "CAPABILITY=13.0 DRIVER=12000",
     ] {
         let mut verify = command("verify --device cuda");
         verify.arg(crate::project(golden));
@@ -185,12 +188,12 @@ fn devices_are_chosen_by_number_and_by_what_they_can() {
         let train = place.train_command(&format!("--steps 1 --no-decay --device {device}"));
         fake.run(train, settings).expect(code, words);
     };
-    train("cuda", "CAPABILITY=7.5,8.0,9.0", 0, &["Fake GPU 8.0 (cuda:1)"]);
-    train("auto", "CAPABILITY=7.5,8.0,9.0", 0, &["Fake GPU 8.0 (cuda:1)"]);
-    train("cuda:2", "CAPABILITY=7.5,8.0,9.0", 0, &["Fake GPU 9.0 (cuda:2)"]);
-    let old = ["cuda:0 (Fake GPU 7.5) has compute capability 7.5, but the kernels need at least 8.0"];
-    train("cuda:0", "CAPABILITY=7.5,8.0,9.0", 2, &old);
-    train("cuda", "CAPABILITY=7.5,7.0", 2, &old);
+    train("cuda", "CAPABILITY=7.0,8.0,9.0", 0, &["Fake GPU 8.0 (cuda:1)"]);
+    train("auto", "CAPABILITY=7.0,8.0,9.0", 0, &["Fake GPU 8.0 (cuda:1)"]);
+    train("cuda:2", "CAPABILITY=7.0,8.0,9.0", 0, &["Fake GPU 9.0 (cuda:2)"]);
+    let old = ["cuda:0 (Fake GPU 7.0) has compute capability 7.0, but the kernels need at least 7.5"];
+    train("cuda:0", "CAPABILITY=7.0,8.0,9.0", 2, &old);
+    train("cuda", "CAPABILITY=7.0,6.1", 2, &old);
     train(
         "cuda:3",
         "CAPABILITY=8.0,9.0,9.0",
@@ -198,9 +201,12 @@ fn devices_are_chosen_by_number_and_by_what_they_can() {
         &["no cuda:3: there are 3 GPUs, cuda:0 to cuda:2", "hint: "],
     );
     train("cuda:1", "CAPABILITY=8.0", 2, &["no cuda:1: there is one GPU, cuda:0", "hint: "]);
-    train("auto", "CAPABILITY=7.5", 0, &["emulator: cuda:0 (Fake GPU 7.5) has compute capability 7.5"]);
+    train("auto", "CAPABILITY=7.0", 0, &["emulator: cuda:0 (Fake GPU 7.0) has compute capability 7.0"]);
     train("auto", "CAPABILITY=none", 0, &["emulator: the NVIDIA driver found no GPU"]);
 }
+
+/// What every failure for lack of memory advises.
+const MEMORY_HINT: &str = "hint: nvidia-smi lists what else uses the GPU's memory; try --light, a smaller --size, --ch or --batch-size";
 
 /// Calls that fail, the exit code and the words that come of it.
 const FAILURES: &[(&str, i32, &[&str])] = &[
@@ -216,23 +222,56 @@ const FAILURES: &[(&str, i32, &[&str])] = &[
         2,
         &["CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", "hint: the driver's library and its kernel"],
     ),
-    ("FAIL=cuInit:0:916", 2, &["starting the NVIDIA driver: ", "hint: --device emulator"]),
+    (
+        "FAIL=cuInit:0:916",
+        2,
+        &["starting the NVIDIA driver: error 916, for which", "hint: --device emulator"],
+    ),
+    ("FAIL=cuInit:0:4242", 2, &["starting the NVIDIA driver: error 4242, for which the driver has no name"]),
+    ("FAIL=cuInit:0:919", 2, &["starting the NVIDIA driver: error 919", "hint: ", "nvidia-fabricmanager"]),
+    ("FAIL=cuInit:0:802", 2, &["CUDA_ERROR_SYSTEM_NOT_READY", "hint: ", "nvidia-fabricmanager"]),
+    (
+        "FAIL=cuInit:0:999",
+        2,
+        &["CUDA_ERROR_UNKNOWN", "hint: the kernel module nvidia_uvm", "--device emulator"],
+    ),
+    (
+        "FAIL=*:0:34",
+        2,
+        &["no NVIDIA driver found, only a stand-in", "hint: LD_LIBRARY_PATH", "--device emulator"],
+    ),
     ("FAIL=cuDeviceGetCount:0:3", 2, &["starting the NVIDIA driver: CUDA_ERROR_NOT_INITIALIZED"]),
     (
         "FAIL=cuDevicePrimaryCtxRetain:0:46",
         2,
-        &["opening cuda:0: CUDA_ERROR_DEVICE_UNAVAILABLE (CUDA-capable"],
+        &["opening cuda:0: CUDA_ERROR_DEVICE_UNAVAILABLE (CUDA-capable", "hint: another process may have"],
     ),
-    ("FAIL=cuMemHostAlloc:3:2", 2, &["allocating pinned memory: CUDA_ERROR_OUT_OF_MEMORY"]),
+    ("FAIL=cuMemHostAlloc:3:2", 2, &["out of memory while allocating pinned memory: ", MEMORY_HINT]),
     (
         "FAIL=cuMemAlloc_v2:2:2",
         2,
-        &["out of memory on cuda:0 (Fake GPU 9.0): ", "of 8.00 GiB free", "hint: a smaller"],
+        &[
+            "out of memory while allocating ",
+            " on Fake GPU 9.0 (cuda:0), where ",
+            "of 8.00 GiB are free",
+            MEMORY_HINT,
+        ],
     ),
+    ("FAIL=cuModuleLoadData:2:2", 2, &["out of memory while loading kernels/", MEMORY_HINT]),
     (
-        "FAIL=cuModuleLoadData:1:209",
+        "FAIL=cuGraphInstantiateWithFlags:1:2",
         2,
-        &["loading kernels/", "for sm_90: CUDA_ERROR_NO_BINARY_FOR_GPU", "hint: "],
+        &[
+            "out of memory while capturing training step",
+            "hint: nvidia-smi",
+            "; UGATIT_CUDA_SYNC=1 runs without a graph",
+        ],
+    ),
+    ("FAIL=cuDevicePrimaryCtxRetain:0:2", 2, &["out of memory while opening cuda:0: ", MEMORY_HINT]),
+    (
+        "FAIL=cuModuleLoadData:1:200",
+        2,
+        &["loading kernels/", "for sm_90: CUDA_ERROR_INVALID_IMAGE", "hint: the driver is older"],
     ),
     (
         "CAPABILITY=13.0 FAIL=cuModuleLoadDataEx:2:222",
@@ -257,11 +296,19 @@ const FAILURES: &[(&str, i32, &[&str])] = &[
         &["capturing sample grid on cuda:0: CUDA_ERROR_INVALID_VALUE"],
     ),
     ("FAIL=cuGraphUpload:1:1", 2, &["capturing training step on cuda:0: CUDA_ERROR_INVALID_VALUE"]),
+    // What the driver makes no graph of runs without one, and code that it does not take, from PTX.
+    ("FAIL=cuGraphInstantiateWithFlags:0:1 UGATIT_CUDA_SYNC=1", 0, &["done"]),
+    ("FAIL=cuModuleLoadData:0:209", 0, &["done"]),
     ("FAIL=cuMemcpyHtoDAsync_v2:2:1", 2, &["uploading ", " to cuda:0: CUDA_ERROR_INVALID_VALUE"]),
     (
         "FAIL=cuMemcpyDtoHAsync_v2:1:700",
         1,
         &["running training step on cuda:0: CUDA_ERROR_ILLEGAL_ADDRESS", "hint: UGATIT_CUDA_SYNC=1"],
+    ),
+    (
+        "FAIL=cuMemcpyDtoHAsync_v2:1:4242",
+        1,
+        &["running training step on cuda:0: error 4242, for which the driver has no name"],
     ),
 ];
 
@@ -313,7 +360,8 @@ fn a_run_whose_gpu_is_lost_goes_on_with_the_same_bytes() {
         (format!("FAIL=cuStreamSynchronize:{second_checkpoint}:719"), "CUDA_ERROR_LAUNCH_FAILED"),
     ] {
         let place = Place::new();
-        fake.train(&place, flags, &settings).expect(1, &[words]);
+        let resume = "--resume goes on from the newest checkpoint";
+        fake.train(&place, flags, &settings).expect(1, &[words, resume]);
         let ended = fake.train(&place, &format!("{flags} --resume"), "").expect(0, &["resuming after step "]);
         assert!(!ended.err.contains("starting over"), "{}", ended.err);
         assert_same_run(&want.run(), &place.run(), 6);
@@ -434,4 +482,45 @@ fn a_kernels_fault_is_told_apart_and_ends_with_its_context() {
         assert!(ended.err.contains(words), "{}", ended.err);
     }
     scenario("launch-by-launch", "");
+}
+
+#[test]
+fn the_doctor_says_what_is_wrong_and_what_to_do() {
+    let fake = Fake::new();
+    let ended = fake.ugatit("doctor --device auto", "CAPABILITY=9.0,7.5 DRIVER=12080").expect(0, &[]);
+    for words in [
+        "for CUDA 12.8, 2 GPUs",
+        "cuda:1       Fake GPU 7.5, compute capability 7.5, 132 multiprocessors, 8.00 GiB",
+        "all variants\n",
+        "self-check pass: ",
+        "training can run on cuda:0 (Fake GPU 9.0)",
+    ] {
+        assert!(ended.out.contains(words), "'{words}' is not in\n{}", ended.out);
+    }
+    for (settings, words) in [
+        ("FAIL=cuModuleLoadData:2:200", ["FAIL: kernels/", "hint: the driver is older"]),
+        ("FAIL=cuInit:0:802", ["FAIL: starting the NVIDIA driver", "hint: GPUs that are joined"]),
+        ("FAIL=cuDevicePrimaryCtxRetain:0:46", ["FAIL: opening cuda:0", "hint: another process"]),
+        ("FAIL=cuMemcpyDtoHAsync_v2:1:719", ["FAIL: running ", "hint: UGATIT_CUDA_SYNC=1"]),
+        ("FAIL=cuLaunchKernel:0:0 COMPLAINTS=warn", ["self-check FAIL", "hint: the GPU or its driver"]),
+    ] {
+        let ended = fake.start(command("doctor --device auto"), settings);
+        assert!(words.iter().all(|w| ended.out.contains(w)), "{settings}: {}{}", ended.out, ended.err);
+        assert!(ended.out.contains("training can NOT run here"), "{settings}: {}", ended.out);
+        ended.expect(1, &[]);
+    }
+}
+
+#[test]
+fn the_doctor_runs_on_the_emulator_where_there_is_no_gpu() {
+    let fake = Fake::new();
+    for settings in ["CAPABILITY=none", "FAIL=*:0:34"] {
+        let ended = fake.ugatit("doctor --device auto --json", settings).expect(0, &[]);
+        let found: serde_json::Value = serde_json::from_str(&ended.out).expect("JSON");
+        assert_eq!(found["trains"], true, "{settings}: {}", ended.out);
+        assert_eq!(found["emulator"]["pass"], true, "{settings}: {}", ended.out);
+        assert_eq!(found["gpus"].as_array().map(Vec::len), Some(0));
+        let ended = fake.ugatit("doctor --device cuda", settings).expect(1, &[]);
+        assert!(ended.out.contains("training can NOT run here"), "{settings}: {}", ended.out);
+    }
 }

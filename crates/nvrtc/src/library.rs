@@ -131,6 +131,11 @@ impl Nvrtc {
         Ok(nvrtc)
     }
 
+    /// The file it was loaded from.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
     /// The version it says it is.
     pub fn version(&self) -> Version {
         self.version

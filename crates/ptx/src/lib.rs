@@ -21,9 +21,11 @@ mod error;
 mod files;
 mod operand;
 mod scan;
+mod version;
 
 pub use ast::{
     Function, Instruction, Module, Operand, ParamKind, Place, Space, Statement, Variable, type_bytes,
 };
 pub use error::Error;
 pub use files::rename_files;
+pub use version::for_old_drivers;

@@ -1,41 +1,71 @@
-//! The driver and its GPUs: whether there are any, and what its errors mean.
+//! The driver and its GPUs: whether there are any, and whether they are able.
 #![allow(unsafe_code)]
 
-use std::fmt;
+use std::ffi::{CStr, c_char};
 use std::sync::Arc;
 
-use cudarc::driver::sys::{self, CUresult};
-use cudarc::driver::{CudaContext, DriverError, result};
-
+use super::code::Code;
+use super::failure::{STUB_HINT, describe, failed_to_start};
+use super::ffi::{self, DeviceAttribute, Functions, Missing, RawDevice};
+use super::handle::{Context, attribute};
 use crate::device::{Launch, Target};
-use crate::{Error, ErrorKind, Result};
-
-/// Set to `1`, it makes every run go launch by launch, waiting for each, so that an error names
-/// the launch that failed.
-pub const SYNC_VARIABLE: &str = "UGATIT_CUDA_SYNC";
+use crate::kernels::NVRTC_VERSION;
+use crate::{Error, Result};
 
 /// The lowest compute capability the kernels are compiled for, times ten.
-const LEAST_CAPABILITY: u32 = 80;
+const LEAST_CAPABILITY: u32 = 75;
 
 /// The oldest driver whose functions suffice: CUDA 12.0, as `cuDriverGetVersion` counts.
 const LEAST_DRIVER: i32 = 12_000;
 
 /// What there is to run on.
 enum Found {
-    NoDriver,
-    NoDevice,
-    Devices(usize),
+    /// Nothing, and why.
+    NoDriver(Error),
+    NoDevice(Driver),
+    Devices(Driver, usize),
+}
+
+/// A driver that is new enough.
+#[derive(Clone, Copy)]
+struct Driver {
+    functions: &'static Functions,
+    /// The newest CUDA it supports, 1000 times the major number and 10 times the minor.
+    version: i32,
+}
+
+/// What the driver says of itself and its GPUs, before one is opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DriverInfo {
+    /// The newest CUDA it supports: major and minor number.
+    pub version: (u32, u32),
+    /// Its GPUs by number.
+    pub gpus: Vec<GpuInfo>,
+}
+
+/// What the driver says of a GPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GpuInfo {
+    /// Its number: 1 is `cuda:1`.
+    pub ordinal: usize,
+    /// Its name.
+    pub name: String,
+    /// Compute capability times ten.
+    pub capability: u32,
+    /// Its multiprocessors.
+    pub multiprocessors: u32,
+    /// Its memory, bytes.
+    pub memory: u64,
+    /// Most bytes of shared memory a block can ask for.
+    pub shared_limit: u32,
+    /// Whether it takes launches whose blocks wait for each other.
+    pub cooperative: bool,
 }
 
 /// One GPU, its context made.
 pub(super) struct Gpu {
-    pub context: Arc<CudaContext>,
-    pub ordinal: usize,
-    pub name: String,
-    /// Compute capability times ten.
-    pub capability: u32,
-    /// Multiprocessors, and most bytes of shared memory a block can ask for.
-    pub target: Target,
+    pub context: Arc<Context>,
+    pub info: GpuInfo,
 }
 
 /// How many GPUs there are; none where there is no driver.
@@ -44,109 +74,179 @@ pub(super) struct Gpu {
 /// When there is a driver, and it is too old or does not start.
 pub(super) fn device_count() -> Result<usize> {
     Ok(match look()? {
-        Found::NoDriver | Found::NoDevice => 0,
-        Found::Devices(count) => count,
+        Found::NoDriver(_) | Found::NoDevice(_) => 0,
+        Found::Devices(_, count) => count,
     })
 }
 
+/// What the driver says of itself and its GPUs.
+///
+/// # Errors
+/// When there is no driver, or it is too old or does not start.
+pub(super) fn survey() -> Result<DriverInfo> {
+    let (driver, count) = match look()? {
+        Found::NoDriver(why) => return Err(why),
+        Found::NoDevice(driver) => (driver, 0),
+        Found::Devices(driver, count) => (driver, count),
+    };
+    let gpus = (0..count).map(|ordinal| Ok(GpuInfo::of(driver.functions, ordinal)?.1));
+    Ok(DriverInfo { version: cuda_version(driver.version), gpus: gpus.collect::<Result<_>>()? })
+}
+
+impl GpuInfo {
+    fn of(driver: &Functions, ordinal: usize) -> Result<(RawDevice, Self)> {
+        let asking = || failed_to_start(format!("opening cuda:{ordinal}"));
+        let (mut device, mut memory) = (0, 0);
+        let mut name = [0u8; 256];
+        // SAFETY: it writes one number.
+        unsafe { driver.cuDeviceGet(&mut device, ordinal as i32) }.map_err(asking())?;
+        // SAFETY: the device is one the driver gave; it writes at most as many bytes as it is told there are.
+        unsafe { driver.cuDeviceGetName(name.as_mut_ptr().cast::<c_char>(), name.len() as i32, device) }
+            .map_err(asking())?;
+        // SAFETY: the device is one the driver gave; it writes one size.
+        unsafe { driver.cuDeviceTotalMem_v2(&mut memory, device) }.map_err(asking())?;
+        let attribute = |which| attribute(driver, device, which).map(i32::unsigned_abs).map_err(asking());
+        let name = CStr::from_bytes_until_nul(&name).map(CStr::to_string_lossy).unwrap_or_default();
+        let info = Self {
+            ordinal,
+            name: name.into_owned(),
+            capability: attribute(DeviceAttribute::CapabilityMajor)? * 10
+                + attribute(DeviceAttribute::CapabilityMinor)?,
+            multiprocessors: attribute(DeviceAttribute::Multiprocessors)?,
+            memory: memory as u64,
+            shared_limit: attribute(DeviceAttribute::SharedPerBlock)?,
+            cooperative: attribute(DeviceAttribute::CooperativeLaunch)? != 0,
+        };
+        Ok((device, info))
+    }
+
+    /// What plans for it depend on.
+    pub fn target(&self) -> Target {
+        Target { sms: self.multiprocessors, shared_bytes: self.shared_limit }
+    }
+
+    /// Refuses a GPU that no kernel is compiled for.
+    fn check(&self) -> Result<()> {
+        if self.capability >= LEAST_CAPABILITY {
+            return Ok(());
+        }
+        let Self { ordinal, name, capability, .. } = self;
+        Err(Error::new(format!(
+            "cuda:{ordinal} ({name}) has compute capability {}.{}, but the kernels need at least {}.{}",
+            capability / 10,
+            capability % 10,
+            LEAST_CAPABILITY / 10,
+            LEAST_CAPABILITY % 10
+        )))
+    }
+}
+
 impl Gpu {
-    /// Opens the GPU of that number.
+    /// Opens the GPU of that number, and makes its context current on this thread.
     ///
     /// # Errors
     /// When there is no driver, no such GPU, or it is too old for the kernels.
     pub fn open(ordinal: usize) -> Result<Self> {
-        match look()? {
-            Found::NoDriver => return Err(Error::new("no NVIDIA driver found")),
-            Found::NoDevice => return Err(Error::new("the NVIDIA driver found no GPU")),
-            Found::Devices(count) if ordinal >= count => {
+        let driver = match look()? {
+            Found::NoDriver(why) => return Err(why),
+            Found::NoDevice(_) => return Err(Error::new("the NVIDIA driver found no GPU")),
+            Found::Devices(_, count) if ordinal >= count => {
                 let there = match count {
                     1 => "there is one GPU, cuda:0".to_owned(),
                     _ => format!("there are {count} GPUs, cuda:0 to cuda:{}", count - 1),
                 };
                 return Err(Error::new(format!("no cuda:{ordinal}: {there}")));
             }
-            Found::Devices(_) => {}
-        }
-
-        let opening = || opening(ordinal);
-        let device = result::device::get(ordinal as i32).map_err(opening())?;
-        let name = result::device::get_name(device).map_err(opening())?;
-        // SAFETY: the device is one the driver gave.
-        let attribute = |which| unsafe { result::device::get_attribute(device, which) }.map_err(opening());
-        use sys::CUdevice_attribute as Attribute;
-        let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
-        let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
-        let capability = (major * 10 + minor) as u32;
-        if capability < LEAST_CAPABILITY {
-            return Err(Error::new(format!(
-                "cuda:{ordinal} ({name}) has compute capability {major}.{minor}, but the kernels need at least {}.{}",
-                LEAST_CAPABILITY / 10,
-                LEAST_CAPABILITY % 10
-            )));
-        }
-        let target = target_of(device).map_err(opening())?;
-
-        let context = CudaContext::new(ordinal).map_err(opening())?;
-        // SAFETY: it concerns cudarc's own slices, of which there are none here; and all work is on
-        // one stream. The events would break the capture.
-        unsafe { context.disable_event_tracking() };
-        Ok(Self { context, ordinal, name, capability, target })
+            Found::Devices(driver, _) => driver.functions,
+        };
+        let (device, info) = GpuInfo::of(driver, ordinal)?;
+        info.check()?;
+        let context = Context::retain(driver, device).map_err(opening(ordinal))?;
+        Ok(Self { context, info })
     }
-}
-
-/// What plans for a GPU depend on.
-fn target_of(device: sys::CUdevice) -> Result<Target, DriverError> {
-    use sys::CUdevice_attribute as Attribute;
-    // SAFETY: the device is one the driver gave.
-    let attribute = |which| unsafe { result::device::get_attribute(device, which) };
-    Ok(Target {
-        sms: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as u32,
-        shared_bytes: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)? as u32,
-    })
 }
 
 /// What plans for the first GPU depend on; None where there is none.
 pub(super) fn target_at_hand() -> Option<Target> {
-    let Ok(Found::Devices(_)) = look() else { return None };
-    result::device::get(0).and_then(target_of).ok()
+    let Ok(Found::Devices(driver, _)) = look() else { return None };
+    GpuInfo::of(driver.functions, 0).ok().map(|(_, info)| info.target())
 }
 
 /// Makes an error out of the driver's while opening the GPU of that number.
-pub(super) fn opening(ordinal: usize) -> impl Fn(DriverError) -> Error {
-    failed(format!("opening cuda:{ordinal}"))
+pub(super) fn opening(ordinal: usize) -> impl Fn(Code) -> Error {
+    failed_to_start(format!("opening cuda:{ordinal}"))
 }
 
 /// Looks for the driver and its devices.
 fn look() -> Result<Found> {
-    // SAFETY: opening the driver's library has no conditions. Asked first, since every other call
-    // panics where the library is missing.
-    if !unsafe { sys::is_culib_present() } {
-        return Ok(Found::NoDriver);
-    }
-    let starting = || failed("starting the NVIDIA driver");
+    let functions = match ffi::functions() {
+        Ok(functions) => functions,
+        Err(Missing::Library(_)) => return Ok(Found::NoDriver(Error::new("no NVIDIA driver found"))),
+        Err(missing @ Missing::Function { .. }) => return Err(lacking(missing)),
+    };
+    let starting = || failed_to_start("starting the NVIDIA driver");
+    let stub =
+        || Found::NoDriver(Error::new("no NVIDIA driver found, only a stand-in for linking").hint(STUB_HINT));
     let mut version = 0;
     // SAFETY: it writes one int, and is allowed before `cuInit`.
-    unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(starting())?;
-    if version < LEAST_DRIVER {
-        let text = |v: i32| format!("{}.{}", v / 1000, v % 1000 / 10);
-        return Err(Error::new(format!(
-            "the NVIDIA driver supports CUDA {}, but at least {} is needed",
-            text(version),
-            text(LEAST_DRIVER)
-        ))
-        .hint("update the driver"));
+    match unsafe { functions.cuDriverGetVersion(&mut version) } {
+        Err(Code::STUB_LIBRARY) => return Ok(stub()),
+        result => result.map_err(starting())?,
     }
-    match result::init() {
-        Ok(()) => {}
-        Err(DriverError(CUresult::CUDA_ERROR_NO_DEVICE)) => return Ok(Found::NoDevice),
-        // A toolkit's stand-in for linking, not a driver.
-        Err(DriverError(CUresult::CUDA_ERROR_STUB_LIBRARY)) => return Ok(Found::NoDriver),
-        Err(error) => return Err(starting()(error)),
+    check_version(version, NVRTC_VERSION)?;
+    let driver = Driver { functions, version };
+    // SAFETY: it takes 0 and has no other conditions.
+    match unsafe { functions.cuInit(0) } {
+        Err(Code::NO_DEVICE) => return Ok(Found::NoDevice(driver)),
+        Err(Code::STUB_LIBRARY) => return Ok(stub()),
+        result => result.map_err(starting())?,
     }
-    match result::device::get_count().map_err(starting())? {
-        ..=0 => Ok(Found::NoDevice),
-        count => Ok(Found::Devices(count as usize)),
+    let mut count = 0;
+    // SAFETY: it writes one int.
+    match unsafe { functions.cuDeviceGetCount(&mut count) } {
+        Err(Code::NO_DEVICE) => Ok(Found::NoDevice(driver)),
+        Err(code) => Err(describe("starting the NVIDIA driver", code)),
+        Ok(()) if count <= 0 => Ok(Found::NoDevice(driver)),
+        Ok(()) => Ok(Found::Devices(driver, count as usize)),
     }
+}
+
+/// A library without a function that is needed.
+fn lacking(missing: &Missing) -> Error {
+    let Missing::Function { library, name } = missing else {
+        return Error::new("no NVIDIA driver found");
+    };
+    Error::new(format!("the NVIDIA driver is too old: {library} has no function {name}"))
+        .hint(format!("update the driver to one for CUDA {}", version_text(LEAST_DRIVER)))
+}
+
+/// Refuses a driver that is older than what the kernels were made for. Machine code of one major version of CUDA runs
+/// on drivers of that major version and later.
+fn check_version(driver: i32, nvrtc: (u32, u32)) -> Result<()> {
+    let by_nvrtc = i32::try_from(nvrtc.0).unwrap_or(0) * 1000;
+    let least = LEAST_DRIVER.max(by_nvrtc);
+    if driver >= least {
+        return Ok(());
+    }
+    let error = Error::new(format!(
+        "the NVIDIA driver supports CUDA {}, but at least {} is needed",
+        version_text(driver),
+        version_text(least)
+    ));
+    Err(error.hint(match driver >= LEAST_DRIVER {
+        true => format!("update the driver, or build with NVRTC {}", driver / 1000),
+        false => "update the driver".to_owned(),
+    }))
+}
+
+fn cuda_version(number: i32) -> (u32, u32) {
+    let number = number.unsigned_abs();
+    (number / 1000, number % 1000 / 10)
+}
+
+fn version_text(number: i32) -> String {
+    let (major, minor) = cuda_version(number);
+    format!("{major}.{minor}")
 }
 
 /// A launch, for messages: `adalin_forward_f32 (adalin gen.UpBlock1.2)`.
@@ -154,47 +254,34 @@ pub(super) fn title(launch: &Launch) -> String {
     format!("{} ({})", launch.kernel.name, launch.label)
 }
 
-/// Makes an error out of the driver's: what was being done, the name and the driver's words.
-pub(super) fn failed(doing: impl fmt::Display) -> impl Fn(DriverError) -> Error {
-    let doing = doing.to_string();
-    move |error| describe(&doing, error)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// As [`failed`], with what can be done.
-pub(super) fn describe(doing: impl fmt::Display, error: DriverError) -> Error {
-    use CUresult as E;
-    let plain = describe_plainly(doing, error);
-    match error.0 {
-        E::CUDA_ERROR_ILLEGAL_ADDRESS
-        | E::CUDA_ERROR_MISALIGNED_ADDRESS
-        | E::CUDA_ERROR_ILLEGAL_INSTRUCTION
-        | E::CUDA_ERROR_INVALID_ADDRESS_SPACE
-        | E::CUDA_ERROR_INVALID_PC
-        | E::CUDA_ERROR_HARDWARE_STACK_ERROR
-        | E::CUDA_ERROR_ASSERT
-        | E::CUDA_ERROR_LAUNCH_FAILED
-        | E::CUDA_ERROR_LAUNCH_TIMEOUT => {
-            plain.hint(format!("{SYNC_VARIABLE}=1 names the launch")).of_kind(ErrorKind::GpuFault)
-        }
-        E::CUDA_ERROR_UNSUPPORTED_PTX_VERSION | E::CUDA_ERROR_NO_BINARY_FOR_GPU | E::CUDA_ERROR_INVALID_IMAGE => {
-            plain.hint("the driver is older than the NVRTC the kernels were compiled with: update the driver, or build with an older NVRTC")
-        }
-        E::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH => {
-            plain.hint("the driver's library and its kernel module differ: restart the machine")
-        }
-        _ => plain,
+    #[test]
+    fn a_driver_is_as_new_as_its_functions_and_the_machine_code_ask() {
+        assert_eq!(check_version(12_000, (12, 9)), Ok(()));
+        assert_eq!(check_version(13_010, (12, 4)), Ok(()));
+        assert_eq!(check_version(13_000, (13, 1)), Ok(()));
+        let error = |driver, nvrtc| check_version(driver, nvrtc).unwrap_err().to_string();
+        assert_eq!(
+            error(11_080, (12, 9)),
+            "the NVIDIA driver supports CUDA 11.8, but at least 12.0 is needed\nhint: update the driver"
+        );
+        assert_eq!(
+            error(12_080, (13, 0)),
+            "the NVIDIA driver supports CUDA 12.8, but at least 13.0 is needed\n\
+             hint: update the driver, or build with NVRTC 12"
+        );
     }
-}
 
-/// What was being done, the name of the driver's error and the driver's words.
-pub(super) fn describe_plainly(doing: impl fmt::Display, error: DriverError) -> Error {
-    let name = match error.error_name() {
-        Ok(name) => name.to_string_lossy().into_owned(),
-        Err(_) => format!("{:?}", error.0),
-    };
-    let text = match error.error_string() {
-        Ok(text) => format!(" ({})", text.to_string_lossy()),
-        Err(_) => String::new(),
-    };
-    Error::new(format!("{doing}: {name}{text}"))
+    #[test]
+    fn a_library_that_lacks_a_function_is_named_with_it() {
+        let missing = Missing::Function { library: "libcuda.so.1", name: "cuGraphInstantiateWithFlags" };
+        assert_eq!(
+            lacking(&missing).to_string(),
+            "the NVIDIA driver is too old: libcuda.so.1 has no function cuGraphInstantiateWithFlags\n\
+             hint: update the driver to one for CUDA 12.0"
+        );
+    }
 }

@@ -5,10 +5,11 @@ use std::ffi::c_void;
 use std::ptr;
 use std::sync::Arc;
 
-use cudarc::driver::sys::{self, CUfunction};
-use cudarc::driver::{CudaContext, CudaGraph, CudaStream, DriverError, result};
-
-use super::driver::{describe, describe_plainly, failed, title};
+use super::code::DriverResult;
+use super::driver::title;
+use super::failure::{capture_failed, describe, describe_plainly, failed};
+use super::ffi::{Address, RawFunction};
+use super::handle::{Event, GraphExec, Stream};
 use crate::device::{Allocation, Arg, Launch, Program, Space};
 use crate::stats::median;
 use crate::{Error, ErrorKind, Result};
@@ -19,12 +20,13 @@ pub(super) struct Ready {
     pub allocations: [Allocation; 2],
     /// In the order of the program's launches.
     pub steps: Vec<Step>,
-    pub graph: CudaGraph,
+    /// None where every run goes launch by launch.
+    pub graph: Option<GraphExec>,
 }
 
 /// A launch as the driver takes it.
 pub(super) struct Step {
-    function: CUfunction,
+    function: RawFunction,
     grid: [u32; 3],
     block: [u32; 3],
     shared_bytes: u32,
@@ -41,8 +43,8 @@ impl Step {
     pub fn new(
         launch: &Launch,
         program: &Program,
-        function: CUfunction,
-        base: impl Fn(Space) -> sys::CUdeviceptr,
+        function: RawFunction,
+        base: impl Fn(Space) -> Address,
     ) -> Result<Self> {
         launch.check(&program.buffers, program.target)?;
         let four = |[a, b, c, d]: [u8; 4]| u64::from_ne_bytes([a, b, c, d, 0, 0, 0, 0]);
@@ -66,40 +68,23 @@ impl Step {
         })
     }
 
-    /// Puts it on the stream.
-    pub fn start(&self, stream: &CudaStream) -> Result<(), DriverError> {
-        stream.context().bind_to_thread()?;
+    /// Puts it on the stream, whose context is current.
+    pub fn start(&self, stream: &Stream) -> DriverResult {
         let pointer = |arg: &u64| ptr::from_ref(arg).cast_mut().cast::<c_void>();
         let mut args: Vec<*mut c_void> = self.args.iter().map(pointer).collect();
+        let args = args.as_mut_ptr();
+        let (function, shared) = (self.function, self.shared_bytes);
         let ([gx, gy, gz], [bx, by, bz]) = (self.grid, self.block);
+        let (driver, stream) = (stream.context.driver, stream.raw);
         // SAFETY: the function's module stays loaded. `Launch::check` compared the arguments with
         // the kernel's parameters in number and kind, so the driver reads four or eight bytes of
         // each, during this call. What the kernel does with the addresses is the kernel's.
         unsafe {
-            let stream = stream.cu_stream();
             if self.cooperative {
-                return sys::cuLaunchCooperativeKernel(
-                    self.function,
-                    gx,
-                    gy,
-                    gz,
-                    bx,
-                    by,
-                    bz,
-                    self.shared_bytes,
-                    stream,
-                    args.as_mut_ptr(),
-                )
-                .result();
+                driver.cuLaunchCooperativeKernel(function, gx, gy, gz, bx, by, bz, shared, stream, args)
+            } else {
+                driver.cuLaunchKernel(function, gx, gy, gz, bx, by, bz, shared, stream, args, ptr::null_mut())
             }
-            result::launch_kernel(
-                self.function,
-                (gx, gy, gz),
-                (bx, by, bz),
-                self.shared_bytes,
-                stream,
-                &mut args,
-            )
         }
     }
 }
@@ -109,14 +94,14 @@ impl Ready {
     ///
     /// # Errors
     /// When a launch fails.
-    pub fn run_waiting(&self, stream: &CudaStream) -> Result<()> {
+    pub fn run_waiting(&self, stream: &Stream) -> Result<()> {
         let launches = &self.program.launches;
         for (number, (step, launch)) in self.steps.iter().zip(launches).enumerate() {
             let done = step.start(stream).and_then(|()| stream.synchronize());
             done.map_err(|error| {
                 let (number, count) = (number + 1, launches.len());
                 let what = format!("launch {number} of {count} of {}, {}", self.program.name, title(launch));
-                describe_plainly(what, error).of_kind(ErrorKind::GpuFault)
+                describe_plainly(what, error).of_kind(ErrorKind::GpuFault { resumable: false })
             })?;
         }
         Ok(())
@@ -126,11 +111,7 @@ impl Ready {
     ///
     /// # Errors
     /// When a launch or `after` fails.
-    pub fn run_launches(
-        &self,
-        stream: &CudaStream,
-        mut after: impl FnMut(usize) -> Result<()>,
-    ) -> Result<()> {
+    pub fn run_launches(&self, stream: &Stream, mut after: impl FnMut(usize) -> Result<()>) -> Result<()> {
         for (i, (step, launch)) in self.steps.iter().zip(&self.program.launches).enumerate() {
             step.start(stream).map_err(|e| describe(format!("launching {}", title(launch)), e))?;
             after(i)?;
@@ -149,13 +130,13 @@ impl Ready {
     /// When the driver fails.
     pub fn time_launches(
         &self,
-        context: &Arc<CudaContext>,
-        stream: &CudaStream,
+        ordinal: usize,
+        stream: &Stream,
         repeats: usize,
         mut run: impl FnMut() -> Result<()>,
     ) -> Result<Vec<f64>> {
-        let timing = || failed(format!("timing launches on cuda:{}", context.ordinal()));
-        let event = |_| context.new_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT));
+        let timing = || failed(format!("timing launches on cuda:{ordinal}"));
+        let event = |_| Event::timed(&stream.context);
         let events = (0..=self.steps.len()).map(event).collect::<Result<Vec<_>, _>>().map_err(timing())?;
         let mut samples = vec![Vec::with_capacity(repeats); self.steps.len()];
         for _ in 0..repeats.max(1) {
@@ -164,8 +145,7 @@ impl Ready {
             self.run_launches(stream, |i| events[i + 1].record(stream).map_err(timing()))?;
             stream.synchronize().map_err(timing())?;
             for (samples, pair) in samples.iter_mut().zip(events.windows(2)) {
-                let milliseconds = pair[0].elapsed_ms(&pair[1]).map_err(timing())?;
-                samples.push(f64::from(milliseconds));
+                samples.push(pair[0].milliseconds_to(&pair[1]).map_err(timing())?);
             }
         }
         Ok(samples.into_iter().map(median).collect())
@@ -176,25 +156,28 @@ impl Ready {
 ///
 /// # Errors
 /// When the driver refuses a launch or the graph.
-pub(super) fn capture(stream: &Arc<CudaStream>, program: &Program, steps: &[Step]) -> Result<CudaGraph> {
-    let ordinal = stream.context().ordinal();
-    let capturing = || failed(format!("capturing {} on cuda:{ordinal}", program.name));
-    stream
-        .begin_capture(sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
-        .map_err(capturing())?;
+pub(super) fn capture(
+    ordinal: usize,
+    stream: &Stream,
+    program: &Program,
+    steps: &[Step],
+) -> Result<GraphExec> {
+    let capturing = || capture_failed(format!("capturing {} on cuda:{ordinal}", program.name));
+    stream.begin_capture().map_err(capturing())?;
     let mut put = Ok(());
     for (step, launch) in steps.iter().zip(&program.launches) {
-        put = step.start(stream).map_err(|e| describe(format!("capturing {}", title(launch)), e));
+        put = step.start(stream).map_err(capture_failed(format!("capturing {}", title(launch))));
         if put.is_err() {
             break;
         }
     }
     // The capture ends even where a launch failed, or the stream would stay in it.
-    let graph = stream.end_capture(sys::CUgraphInstantiate_flags(0));
+    let graph = stream.end_capture();
     put?;
     let graph = graph.map_err(capturing())?;
     let graph =
         graph.ok_or_else(|| Error::new(format!("capturing {}: the driver gave no graph", program.name)))?;
-    graph.upload().map_err(capturing())?;
+    let graph = graph.instantiate().map_err(capturing())?;
+    graph.upload(stream).map_err(capturing())?;
     Ok(graph)
 }

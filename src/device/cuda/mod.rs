@@ -5,24 +5,32 @@
 //! care. A program is captured as a CUDA graph when it is prepared, and a run is one graph launch.
 #![allow(unsafe_code)]
 
+mod code;
 mod driver;
+mod failure;
+mod ffi;
 mod graph;
+mod handle;
 mod load;
 
 use std::env;
 use std::ptr;
 use std::sync::Arc;
 
-use cudarc::driver::sys::{self, CUresult};
-use cudarc::driver::{CudaEvent, CudaStream, DriverError, result};
+pub use driver::{DriverInfo, GpuInfo};
+pub use failure::SYNC_VARIABLE;
 
-pub use driver::SYNC_VARIABLE;
-use driver::{Gpu, failed, opening};
+use code::Code;
+use driver::{Gpu, opening};
+use failure::failed;
+use ffi::{Address, Functions};
 use graph::{Ready, Step, capture};
+use handle::{Event, Stream};
 use load::Loaded;
 
 use super::{Allocation, Device, DeviceKind, MemoryInfo, Prepared, Program, Space, Target};
 use crate::format;
+use crate::kernels::{Kernel, Module};
 use crate::{Error, Result};
 
 /// Uploads go through this many pinned buffers in turn …
@@ -34,7 +42,7 @@ const STAGING_BYTES: usize = 2 << 20;
 /// One GPU.
 pub struct Cuda {
     gpu: Gpu,
-    stream: Arc<CudaStream>,
+    stream: Stream,
     loaded: Loaded,
     /// By [`Allocation`]; None once released.
     memory: Vec<Option<Memory>>,
@@ -42,10 +50,12 @@ pub struct Cuda {
     programs: Vec<Option<Ready>>,
     staging: Vec<Staging>,
     next_staging: usize,
-    started: CudaEvent,
-    ended: CudaEvent,
+    started: Event,
+    ended: Event,
     /// The latest program run.
     latest: Option<Arc<Program>>,
+    /// Whether its start and end are recorded.
+    timed: bool,
     launch_by_launch: bool,
 }
 
@@ -55,7 +65,7 @@ unsafe impl Send for Cuda {}
 
 #[derive(Clone, Copy)]
 struct Memory {
-    address: sys::CUdeviceptr,
+    address: Address,
     bytes: u64,
 }
 
@@ -63,7 +73,7 @@ struct Memory {
 struct Staging {
     host: *mut u8,
     /// Recorded after the copy out of it.
-    free: CudaEvent,
+    free: Event,
 }
 
 impl Cuda {
@@ -75,15 +85,22 @@ impl Cuda {
         driver::device_count()
     }
 
+    /// What the driver says of itself and its GPUs; opens none.
+    ///
+    /// # Errors
+    /// When there is no driver, or it is too old or does not start.
+    pub fn survey() -> Result<DriverInfo> {
+        driver::survey()
+    }
+
     /// Opens the GPU of that number.
     ///
     /// # Errors
     /// When there is no driver, no such GPU, or it is too old for the kernels.
     pub fn open(ordinal: usize) -> Result<Self> {
         let gpu = Gpu::open(ordinal)?;
-        let stream = gpu.context.new_stream().map_err(opening(ordinal))?;
-        let timer =
-            || gpu.context.new_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT)).map_err(opening(ordinal));
+        let stream = Stream::new(&gpu.context).map_err(opening(ordinal))?;
+        let timer = || Event::timed(&gpu.context).map_err(opening(ordinal));
         let (started, ended) = (timer()?, timer()?);
         let launch_by_launch = env::var_os(SYNC_VARIABLE).is_some_and(|v| !v.is_empty() && v != "0");
         let mut cuda = Self {
@@ -97,15 +114,17 @@ impl Cuda {
             started,
             ended,
             latest: None,
+            timed: false,
             launch_by_launch,
         };
         for _ in 0..STAGING_BUFFERS {
-            let free = cuda.gpu.context.new_event(None).map_err(opening(ordinal))?;
+            let free = Event::new(&cuda.gpu.context).map_err(opening(ordinal))?;
+            let mut host = ptr::null_mut();
             // SAFETY: the context is current. The memory is written before it is read, and freed
             // in `drop`, once.
-            let host = unsafe { result::malloc_host(STAGING_BYTES, 0) };
-            let host = host.map_err(failed("allocating pinned memory"))?.cast();
-            cuda.staging.push(Staging { host, free });
+            unsafe { cuda.driver().cuMemHostAlloc(&mut host, STAGING_BYTES, 0) }
+                .map_err(failed("allocating pinned memory"))?;
+            cuda.staging.push(Staging { host: host.cast(), free });
         }
         Ok(cuda)
     }
@@ -117,28 +136,55 @@ impl Cuda {
 
     /// Its number among the machine's GPUs.
     pub fn ordinal(&self) -> usize {
-        self.gpu.ordinal
+        self.gpu.info.ordinal
     }
 
     /// Compute capability times ten: 80, 90.
     pub fn capability(&self) -> u32 {
-        self.gpu.capability
+        self.gpu.info.capability
     }
 
-    /// Whether runs go launch by launch, waiting for each, so that an error names the launch;
-    /// [`SYNC_VARIABLE`] sets it at the start.
+    /// What the driver says of it.
+    pub fn info(&self) -> &GpuInfo {
+        &self.gpu.info
+    }
+
+    /// Loads a file of kernels, as a program with one of them does.
+    ///
+    /// # Errors
+    /// When the driver refuses it.
+    pub fn load_module(&mut self, module: &'static Module) -> Result<()> {
+        self.bind()?;
+        self.loaded.module(&self.gpu, module).map(drop)
+    }
+
+    /// Loads a kernel, and checks that the GPU takes the largest of its blocks.
+    ///
+    /// # Errors
+    /// When the driver refuses it, or takes only smaller blocks.
+    pub fn check_kernel(&mut self, kernel: &'static Kernel) -> Result<()> {
+        self.bind()?;
+        self.loaded.check_block(&self.gpu, kernel)
+    }
+
+    /// Whether runs go launch by launch, waiting for each, so that an error names the launch, and programs are
+    /// prepared without a graph; [`SYNC_VARIABLE`] sets it at the start.
     pub fn set_launch_by_launch(&mut self, yes: bool) {
         self.launch_by_launch = yes;
     }
 
+    fn driver(&self) -> &'static Functions {
+        self.gpu.context.driver
+    }
+
     /// Makes the context current on this thread, as the driver's calls want it.
     fn bind(&self) -> Result<()> {
-        self.gpu.context.bind_to_thread().map_err(failed(format!("using cuda:{}", self.gpu.ordinal)))
+        self.gpu.context.bind().map_err(failed(format!("using cuda:{}", self.gpu.info.ordinal)))
     }
 
     /// Whatever the stream reports, it happened in the latest run, or before it.
-    fn waiting(&self) -> impl Fn(DriverError) -> Error + use<> {
-        let ordinal = self.gpu.ordinal;
+    fn waiting(&self) -> impl Fn(Code) -> Error + use<> {
+        let ordinal = self.gpu.info.ordinal;
         failed(match &self.latest {
             Some(program) => format!("running {} on cuda:{ordinal}", program.name),
             None => format!("waiting for cuda:{ordinal}"),
@@ -146,7 +192,7 @@ impl Cuda {
     }
 
     /// The range of an allocation as a device address.
-    fn range(&self, allocation: Allocation, offset: u64, bytes: usize) -> Result<sys::CUdeviceptr> {
+    fn range(&self, allocation: Allocation, offset: u64, bytes: usize) -> Result<Address> {
         let memory = self.memory_of(allocation)?;
         match offset.checked_add(bytes as u64) {
             Some(end) if end <= memory.bytes => Ok(memory.address + offset),
@@ -162,14 +208,14 @@ impl Cuda {
         memory.ok_or_else(|| Error::new("device memory is used that was released, or never obtained"))
     }
 
-    /// Starts one run.
+    /// Starts one run; the context is current.
     fn start(&self, ready: &Ready) -> Result<()> {
-        let running = || failed(format!("running {} on cuda:{}", ready.program.name, self.gpu.ordinal));
+        let running = || failed(format!("running {} on cuda:{}", ready.program.name, self.gpu.info.ordinal));
         self.started.record(&self.stream).map_err(running())?;
-        if self.launch_by_launch {
-            ready.run_waiting(&self.stream)?;
-        } else {
-            ready.graph.launch().map_err(running())?;
+        match &ready.graph {
+            _ if self.launch_by_launch => ready.run_waiting(&self.stream)?,
+            Some(graph) => graph.launch(&self.stream).map_err(running())?,
+            None => ready.run_launches(&self.stream, |_| Ok(()))?,
         }
         self.ended.record(&self.stream).map_err(running())
     }
@@ -181,37 +227,32 @@ impl Device for Cuda {
     }
 
     fn describe(&self) -> String {
-        format!("{} (cuda:{})", self.gpu.name, self.gpu.ordinal)
+        format!("{} (cuda:{})", self.gpu.info.name, self.gpu.info.ordinal)
     }
 
     fn target(&self) -> Target {
-        self.gpu.target
+        self.gpu.info.target()
     }
 
     fn memory(&self) -> Result<MemoryInfo> {
-        let (free, total) = self.gpu.context.mem_get_info().map_err(failed("asking for free memory"))?;
-        Ok(MemoryInfo { free: free as u64, total: total as u64 })
+        self.bind()?;
+        let (free, total) = self.gpu.context.memory().map_err(failed("asking for free memory"))?;
+        Ok(MemoryInfo { free, total })
     }
 
     fn allocate(&mut self, bytes: u64) -> Result<Allocation> {
         self.bind()?;
+        let mut address = 0;
         // SAFETY: the context is current; nothing reads the memory as a type, and it is freed once.
-        let address = match unsafe { result::malloc_sync(bytes.max(1) as usize) } {
-            Ok(address) => address,
-            Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
-                let at = self.memory()?;
-                return Err(Error::new(format!(
-                    "out of memory on cuda:{} ({}): {} asked for, {} of {} free",
-                    self.gpu.ordinal,
-                    self.gpu.name,
-                    format::bytes(bytes),
-                    format::bytes(at.free),
-                    format::bytes(at.total)
-                ))
-                .hint("a smaller image size, batch or number of channels needs less"));
+        let allocated = unsafe { self.driver().cuMemAlloc_v2(&mut address, bytes.max(1) as usize) };
+        allocated.map_err(|code| {
+            let mut what = format!("allocating {} on {}", format::bytes(bytes), self.describe());
+            if let (Code::OUT_OF_MEMORY, Ok(at)) = (code, self.memory()) {
+                what +=
+                    &format!(", where {} of {} are free", format::bytes(at.free), format::bytes(at.total));
             }
-            Err(error) => return Err(failed(format!("allocating {}", format::bytes(bytes)))(error)),
-        };
+            failed(what)(code)
+        })?;
         self.memory.push(Some(Memory { address, bytes }));
         Ok(Allocation(self.memory.len() as u32 - 1))
     }
@@ -225,14 +266,19 @@ impl Device for Cuda {
             }
         }
         self.memory[allocation.0 as usize] = None;
-        // SAFETY: it came from `malloc_sync`, everything started has ended, and its slot is empty
+        // SAFETY: it came from the driver, everything started has ended, and its slot is empty
         // now, so nothing uses it or frees it again.
-        unsafe { result::free_sync(memory.address) }.map_err(failed("releasing memory"))
+        unsafe { self.driver().cuMemFree_v2(memory.address) }.map_err(failed("releasing memory"))
     }
 
     fn upload(&mut self, to: Allocation, offset: u64, data: &[u8]) -> Result<()> {
-        let uploading =
-            || failed(format!("uploading {} to cuda:{}", format::bytes(data.len() as u64), self.gpu.ordinal));
+        let uploading = || {
+            failed(format!(
+                "uploading {} to cuda:{}",
+                format::bytes(data.len() as u64),
+                self.gpu.info.ordinal
+            ))
+        };
         let mut address = self.range(to, offset, data.len())?;
         self.bind()?;
         for chunk in data.chunks(STAGING_BYTES) {
@@ -243,8 +289,8 @@ impl Device for Cuda {
             // device memory was checked.
             unsafe {
                 ptr::copy_nonoverlapping(chunk.as_ptr(), staging.host, chunk.len());
-                let stream = self.stream.cu_stream();
-                sys::cuMemcpyHtoDAsync_v2(address, staging.host.cast(), chunk.len(), stream).result()
+                let (host, stream) = (staging.host.cast(), self.stream.raw);
+                self.driver().cuMemcpyHtoDAsync_v2(address, host, chunk.len(), stream)
             }
             .map_err(uploading())?;
             staging.free.record(&self.stream).map_err(uploading())?;
@@ -262,8 +308,11 @@ impl Device for Cuda {
         self.bind()?;
         // SAFETY: the range of device memory was checked; the host memory stays borrowed until the
         // copy has ended, below.
-        unsafe { result::memcpy_dtoh_async(data, address, self.stream.cu_stream()) }
-            .map_err(self.waiting())?;
+        unsafe {
+            let host = data.as_mut_ptr().cast();
+            self.driver().cuMemcpyDtoHAsync_v2(host, address, data.len(), self.stream.raw)
+        }
+        .map_err(self.waiting())?;
         self.synchronize()
     }
 
@@ -302,36 +351,47 @@ impl Device for Cuda {
             let function = self.loaded.function_of(&self.gpu, launch)?;
             steps.push(Step::new(launch, &program, function, base)?);
         }
-        let graph = capture(&self.stream, &program, &steps)?;
+        let graph = match self.launch_by_launch {
+            true => None,
+            false => Some(capture(self.gpu.info.ordinal, &self.stream, &program, &steps)?),
+        };
         self.programs.push(Some(Ready { program, allocations: [state, arena], steps, graph }));
         Ok(Prepared(self.programs.len() as u32 - 1))
     }
 
     fn run(&mut self, program: Prepared) -> Result<()> {
+        self.bind()?;
         let ready = ready(&self.programs, program)?;
-        self.latest = Some(ready.program.clone());
-        self.start(ready)
+        (self.latest, self.timed) = (Some(ready.program.clone()), false);
+        self.start(ready)?;
+        self.timed = true;
+        Ok(())
     }
 
     fn synchronize(&mut self) -> Result<()> {
+        self.bind()?;
         self.stream.synchronize().map_err(self.waiting())
     }
 
     fn elapsed_ms(&mut self) -> Result<Option<f64>> {
-        if self.latest.is_none() {
-            return Ok(None);
+        if !self.timed {
+            // Of a run that failed there is no time, but perhaps a reason.
+            return if self.latest.is_some() { self.synchronize().map(|()| None) } else { Ok(None) };
         }
-        let milliseconds = self.started.elapsed_ms(&self.ended).map_err(self.waiting())?;
-        Ok(Some(f64::from(milliseconds)))
+        self.bind()?;
+        self.started.milliseconds_to(&self.ended).map(Some).map_err(self.waiting())
     }
 
     fn run_stream(&mut self, program: Prepared) -> Result<()> {
+        self.bind()?;
         let ready = ready(&self.programs, program)?;
-        let running = || failed(format!("running {} on cuda:{}", ready.program.name, self.gpu.ordinal));
-        self.latest = Some(ready.program.clone());
+        let running = || failed(format!("running {} on cuda:{}", ready.program.name, self.gpu.info.ordinal));
+        (self.latest, self.timed) = (Some(ready.program.clone()), false);
         self.started.record(&self.stream).map_err(running())?;
         ready.run_launches(&self.stream, |_| Ok(()))?;
-        self.ended.record(&self.stream).map_err(running())
+        self.ended.record(&self.stream).map_err(running())?;
+        self.timed = true;
+        Ok(())
     }
 
     fn check_launches(&mut self, program: &Program) -> Result<()> {
@@ -345,26 +405,30 @@ impl Device for Cuda {
     fn time_launches(&mut self, program: Prepared, repeats: usize) -> Result<Option<Vec<f64>>> {
         self.bind()?;
         let ready = ready(&self.programs, program)?;
-        self.latest = Some(ready.program.clone());
-        ready.time_launches(&self.gpu.context, &self.stream, repeats, || self.start(ready)).map(Some)
+        (self.latest, self.timed) = (Some(ready.program.clone()), false);
+        let ordinal = self.gpu.info.ordinal;
+        let times = ready.time_launches(ordinal, &self.stream, repeats, || self.start(ready))?;
+        self.timed = true;
+        Ok(Some(times))
     }
 }
 
 impl Drop for Cuda {
     fn drop(&mut self) {
+        let driver = self.driver();
         // Nobody is left to tell of a failure; after one, the driver refuses all of this.
-        _ = self.gpu.context.bind_to_thread();
+        _ = self.gpu.context.bind();
         _ = self.stream.synchronize();
         self.programs.clear();
         // SAFETY: the stream is idle and the graphs are gone, so nothing uses the modules and the
         // memory; each is in its list once, and the lists are emptied.
         unsafe {
-            self.loaded.unload();
+            self.loaded.unload(driver);
             for memory in self.memory.drain(..).flatten() {
-                _ = result::free_sync(memory.address);
+                _ = driver.cuMemFree_v2(memory.address);
             }
             for staging in self.staging.drain(..) {
-                _ = result::free_host(staging.host.cast());
+                _ = driver.cuMemFreeHost(staging.host.cast());
             }
         }
     }
@@ -382,8 +446,7 @@ mod tests {
 
     #[test]
     fn a_machine_without_a_driver_says_so() {
-        // SAFETY: opening the library has no conditions.
-        if unsafe { sys::is_culib_present() } {
+        if ffi::functions().is_ok() {
             return;
         }
         assert_eq!(Cuda::device_count(), Ok(0));

@@ -155,6 +155,16 @@ impl Session {
     /// When the device fails, a file cannot be written, or a loss is no longer finite. What the weights
     /// are still good for is saved before, if that is possible.
     pub fn run(mut self, stop: &AtomicBool, observer: Observer<'_>) -> Result<Outcome> {
+        let ended = self.steps(stop, observer);
+        let resumable = self.saved.is_some();
+        ended.map_err(|error| match error.kind() {
+            ErrorKind::GpuFault { .. } => error.of_kind(ErrorKind::GpuFault { resumable }),
+            ErrorKind::GpuLost { .. } => error.of_kind(ErrorKind::GpuLost { resumable }),
+            _ => error,
+        })
+    }
+
+    fn steps(&mut self, stop: &AtomicBool, observer: Observer<'_>) -> Result<Outcome> {
         let steps = self.settings.model.iterations;
         while self.done < steps {
             if stop.load(Ordering::Relaxed) {
