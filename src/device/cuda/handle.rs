@@ -18,6 +18,11 @@ pub(super) struct Context {
     raw: RawContext,
 }
 
+// SAFETY: the driver takes a context's handle on every thread, also on several at a time; nothing here changes.
+unsafe impl Send for Context {}
+// SAFETY: as above.
+unsafe impl Sync for Context {}
+
 impl Context {
     /// Retains a device's context and makes it current.
     pub fn retain(driver: &'static Functions, device: RawDevice) -> DriverResult<Arc<Self>> {
