@@ -56,8 +56,6 @@ pub struct OpenedGpu {
     pub memory: MemoryInfo,
     /// Files of kernels that do not load, and kernels whose blocks do not fit: name and why.
     pub refused: Vec<(String, Error)>,
-    /// Whether the cooperative norm runs: its blocks wait for each other, so that all must be on the GPU.
-    pub cooperative: bool,
     /// What repeating the recorded runs came to; None where kernels were refused.
     pub check: Option<Result<SelfCheck>>,
 }
@@ -141,7 +139,6 @@ fn examine_gpu(info: GpuInfo) -> GpuReport {
 
 fn open(mut gpu: Cuda) -> Result<OpenedGpu> {
     let memory = gpu.memory()?;
-    let cooperative = gpu.info().cooperative;
     let mut refused = Vec::new();
     for module in kernels::modules() {
         if let Err(why) = gpu.load_module(module) {
@@ -155,7 +152,7 @@ fn open(mut gpu: Cuda) -> Result<OpenedGpu> {
         }
     }
     let check = refused.is_empty().then(|| self_check(&DeviceHandle::new(gpu)));
-    Ok(OpenedGpu { memory, refused, cooperative, check })
+    Ok(OpenedGpu { memory, refused, check })
 }
 
 /// Repeats the recorded runs on a device.
@@ -173,22 +170,22 @@ fn self_check(device: &DeviceHandle) -> Result<SelfCheck> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::Target;
 
     fn gpu(opened: Result<OpenedGpu>) -> GpuReport {
         let info = GpuInfo {
             ordinal: 0,
             name: "GPU".to_owned(),
             capability: 80,
-            multiprocessors: 108,
+            target: Target::default(),
             memory: 1 << 30,
-            shared_limit: 1 << 16,
             cooperative: true,
         };
         GpuReport { info, opened }
     }
 
     fn opened(refused: Vec<(String, Error)>, check: Option<Result<SelfCheck>>) -> Result<OpenedGpu> {
-        Ok(OpenedGpu { memory: MemoryInfo { free: 1, total: 2 }, refused, cooperative: true, check })
+        Ok(OpenedGpu { memory: MemoryInfo { free: 1, total: 2 }, refused, check })
     }
 
     #[test]

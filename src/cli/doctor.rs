@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use clap::Args;
 use serde_json::{Value as Json, json};
+use ugatit::device::cuda::GpuInfo;
 use ugatit::doctor::{self, GpuReport, OpenedGpu, Report, SelfCheck};
 use ugatit::{Error, Result, format, kernels};
 
@@ -123,18 +124,18 @@ fn gpu_text(gpu: &GpuReport) -> String {
             "{}, compute capability {}, {} multiprocessors, {} of memory",
             info.name,
             format::capability(info.capability),
-            info.multiprocessors,
+            info.target.sms,
             format::bytes(info.memory)
         ),
     );
     match &gpu.opened {
         Err(why) => text += &failure("", why),
-        Ok(opened) => text += &opened_text(opened),
+        Ok(opened) => text += &opened_text(info, opened),
     }
     text
 }
 
-fn opened_text(opened: &OpenedGpu) -> String {
+fn opened_text(info: &GpuInfo, opened: &OpenedGpu) -> String {
     let mut text = line("  free", format::bytes(opened.memory.free));
     if opened.refused.is_empty() {
         text += &line("  kernels", format!("all {} load, and their blocks fit", kernels::all().len()));
@@ -144,9 +145,9 @@ fn opened_text(opened: &OpenedGpu) -> String {
     }
     text += &line(
         "  norms",
-        match opened.cooperative {
+        match info.cooperative {
             true => "all variants",
-            false => "all variants but cooperative, whose blocks must all be on the GPU at once",
+            false => "all variants but cooperative: the GPU takes no blocks that wait for each other",
         },
     );
     opened.check.iter().for_each(|check| text += &check_text(check));
@@ -213,7 +214,6 @@ fn as_json(report: &Report) -> Json {
         json!({
             "free": opened.memory.free,
             "refused": refused,
-            "cooperative": opened.cooperative,
             "self_check": opened.check.as_ref().map(check),
         })
     };
@@ -222,9 +222,10 @@ fn as_json(report: &Report) -> Json {
             "device": format!("cuda:{}", gpu.info.ordinal),
             "name": gpu.info.name,
             "capability": format::capability(gpu.info.capability),
-            "multiprocessors": gpu.info.multiprocessors,
+            "multiprocessors": gpu.info.target.sms,
             "memory": gpu.info.memory,
-            "shared_memory_a_block": gpu.info.shared_limit,
+            "cooperative": gpu.info.cooperative,
+            "shared_memory_a_block": gpu.info.target.shared_bytes,
             "opened": match &gpu.opened {
                 Ok(found) => opened(found),
                 Err(why) => error(why),

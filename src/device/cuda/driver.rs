@@ -52,12 +52,10 @@ pub struct GpuInfo {
     pub name: String,
     /// Compute capability times ten.
     pub capability: u32,
-    /// Its multiprocessors.
-    pub multiprocessors: u32,
+    /// What plans for it depend on: its multiprocessors, and most bytes of shared memory a block can ask for.
+    pub target: Target,
     /// Its memory, bytes.
     pub memory: u64,
-    /// Most bytes of shared memory a block can ask for.
-    pub shared_limit: u32,
     /// Whether it takes launches whose blocks wait for each other.
     pub cooperative: bool,
 }
@@ -112,9 +110,11 @@ impl GpuInfo {
             name: name.into_owned(),
             capability: attribute(DeviceAttribute::CapabilityMajor)? * 10
                 + attribute(DeviceAttribute::CapabilityMinor)?,
-            multiprocessors: attribute(DeviceAttribute::Multiprocessors)?,
+            target: Target {
+                sms: attribute(DeviceAttribute::Multiprocessors)?,
+                shared_bytes: attribute(DeviceAttribute::SharedPerBlock)?,
+            },
             memory: memory as u64,
-            shared_limit: attribute(DeviceAttribute::SharedPerBlock)?,
             cooperative: attribute(DeviceAttribute::CooperativeLaunch)? != 0,
         };
         Ok((device, info))
@@ -166,10 +166,9 @@ impl Gpu {
     }
 }
 
-/// What plans for the first GPU depend on; None where there is none.
+/// What plans for the first GPU that can run them depend on; None where there is none.
 pub(super) fn target_at_hand() -> Option<Target> {
-    let Ok(Found::Devices(driver, _)) = look() else { return None };
-    GpuInfo::of(driver.functions, 0).ok().map(|(_, info)| info.target())
+    survey().ok()?.gpus.into_iter().find(|gpu| gpu.check().is_ok()).map(|gpu| gpu.target)
 }
 
 /// Makes an error out of the driver's while opening the GPU of that number.

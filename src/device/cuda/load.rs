@@ -121,10 +121,10 @@ impl Loaded {
             }
         };
         let shared = u64::from(function.static_shared) + u64::from(dynamic_shared);
-        if shared > u64::from(gpu.info.shared_limit) {
+        if shared > u64::from(gpu.info.target.shared_bytes) {
             return Err(Error::new(format!(
                 "{} needs {shared} bytes of shared memory a block, but cuda:{ordinal} ({}) has at most {}",
-                kernel.name, gpu.info.name, gpu.info.shared_limit
+                kernel.name, gpu.info.name, gpu.info.target.shared_bytes
             )));
         }
         if dynamic_shared > function.dynamic_shared {
@@ -157,7 +157,7 @@ fn check_residency(gpu: &Gpu, launch: &Launch, function: RawFunction) -> Result<
     unsafe { driver.cuOccupancyMaxActiveBlocksPerMultiprocessor(&mut each, function, threads, shared) }
         .map_err(asking())?;
     let blocks = launch.blocks();
-    let resident = if info.cooperative { each.max(0) as u64 * u64::from(info.multiprocessors) } else { 0 };
+    let resident = if info.cooperative { each.max(0) as u64 * u64::from(info.target.sms) } else { 0 };
     if blocks <= resident {
         return Ok(());
     }

@@ -129,7 +129,7 @@ impl Cuda {
         Ok(cuda)
     }
 
-    /// What plans for the first GPU depend on; None where there is none. Makes no context.
+    /// What plans for the first GPU that can run them depend on; None where there is none. Makes no context.
     pub fn target_at_hand() -> Option<Target> {
         driver::target_at_hand()
     }
@@ -231,7 +231,7 @@ impl Device for Cuda {
     }
 
     fn target(&self) -> Target {
-        self.gpu.info.target()
+        self.gpu.info.target
     }
 
     fn memory(&self) -> Result<MemoryInfo> {
