@@ -120,11 +120,6 @@ impl GpuInfo {
         Ok((device, info))
     }
 
-    /// What plans for it depend on.
-    pub fn target(&self) -> Target {
-        Target { sms: self.multiprocessors, shared_bytes: self.shared_limit }
-    }
-
     /// Refuses a GPU that no kernel is compiled for.
     fn check(&self) -> Result<()> {
         if self.capability >= LEAST_CAPABILITY {
