@@ -138,6 +138,7 @@ mutant pinned-memory-leaked noticed $cuda/mod.rs '                _ = driver.cuM
 # The current context.
 mutant allocate-without-context noticed $cuda/mod.rs '        self.bind()?;
         let mut address = 0;' '        let mut address = 0;'
+# Harmless: waiting for the event makes the context current as well.
 mutant upload-without-context unnoticed $cuda/mod.rs '        self.bind()?;
         for chunk' '        for chunk'
 mutant prepare-without-context noticed $cuda/mod.rs '        self.bind()?;
