@@ -22,9 +22,9 @@ constexpr int BM = 128;
 constexpr int BK = 8;
 constexpr int THREADS = 256;
 constexpr int TM = 8;
-// Two blocks an SM, so that one multiplies while the other waits at its barrier. For sm_80 ptxas would spill, and in the
-// forward pass for sm_90 too.
-#if __CUDA_ARCH__ >= 900
+// Two blocks an SM, so that one multiplies while the other waits at its barrier. For sm_80 and sm_100 ptxas would spill,
+// and in the forward pass for sm_90 too.
+#if __CUDA_ARCH__ == 900 || __CUDA_ARCH__ == 1200
 #define BOUNDS __launch_bounds__(THREADS, 2)
 #else
 #define BOUNDS __launch_bounds__(THREADS)

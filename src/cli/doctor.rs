@@ -60,7 +60,12 @@ fn as_text(report: &Report) -> String {
         None => String::new(),
         Some(Ok(driver)) => {
             let (major, minor) = driver.version;
-            line("driver", format!("for CUDA {major}.{minor}, {} GPUs", driver.gpus.len()))
+            let gpus = match driver.gpus.len() {
+                0 => "no GPU".to_owned(),
+                1 => "one GPU".to_owned(),
+                count => format!("{count} GPUs"),
+            };
+            line("driver", format!("for CUDA {major}.{minor}, {gpus}"))
         }
         Some(Err(why)) => match report.emulator {
             // Having no GPU is no failure of what was asked for.
@@ -71,6 +76,12 @@ fn as_text(report: &Report) -> String {
             None => failure("driver", why),
         },
     };
+    if report.gpus.is_empty() && report.driver.is_some() {
+        text += &line(
+            "",
+            "a GPU needs NVIDIA's driver for CUDA 12.0 or newer; a container is started with --gpus all",
+        );
+    }
     text += &line("kernels", embedded());
     text += &match &report.compiler {
         Ok(compiler) => line("compiler", compiler),
@@ -161,10 +172,10 @@ fn check_text(check: &Result<SelfCheck>) -> String {
             let mut text = line(
                 "  self-check",
                 format!(
-                    "{}: {} recorded runs of the reference, {} quantities, {:.1} s",
+                    "{}: {} quantities of {} compared with the reference, {:.1} s",
                     if check.passes() { "pass" } else { "FAIL" },
-                    check.runs.len(),
                     check.quantities(),
+                    if check.runs.len() == 1 { "a recorded run" } else { "two recorded runs" },
                     check.seconds
                 ),
             );

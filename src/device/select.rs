@@ -93,10 +93,15 @@ pub fn open(choice: Choice) -> Result<(DeviceHandle, String)> {
 /// # Errors
 /// When it cannot be had, or none can: of the kind [`ErrorKind::NoGpu`], unless it is short of memory.
 pub fn open_cuda(ordinal: Option<usize>) -> Result<Cuda> {
-    ordinal.map_or_else(first_gpu, Cuda::open).map_err(|error| match error.kind() {
+    ordinal.map_or_else(first_gpu, Cuda::open).map_err(no_gpu)
+}
+
+/// Why no GPU can be had, where the error has no kind of its own.
+pub(crate) fn no_gpu(error: Error) -> Error {
+    match error.kind() {
         ErrorKind::Other => error.of_kind(ErrorKind::NoGpu),
         _ => error,
-    })
+    }
 }
 
 /// The first GPU that opens; the error of the first where none does.

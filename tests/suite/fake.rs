@@ -489,7 +489,7 @@ fn the_doctor_says_what_is_wrong_and_what_to_do() {
     let fake = Fake::new();
     let ended = fake.ugatit("doctor --device auto", "CAPABILITY=9.0,7.5 DRIVER=12080").expect(0, &[]);
     for words in [
-        "for CUDA 12.8, 2 GPUs",
+        "for CUDA 12.8, 2 GPUs\n",
         "cuda:1       Fake GPU 7.5, compute capability 7.5, 132 multiprocessors, 8.00 GiB",
         "all variants\n",
         "self-check pass: ",
