@@ -223,7 +223,11 @@ fn open(names: &[&'static str]) -> Result<Functions, Missing> {
                 std::mem::forget(library);
                 return functions;
             }
-            Err(error) if reason.is_empty() => reason = error.to_string(),
+            Err(error) if reason.is_empty() => {
+                // The system's own words, which some versions of libloading keep as the source.
+                let source = std::error::Error::source(&error).map(ToString::to_string);
+                reason = source.unwrap_or_else(|| error.to_string());
+            }
             Err(_) => {}
         }
     }
