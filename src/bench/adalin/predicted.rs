@@ -60,7 +60,7 @@ mod tests {
                 copy_gb_per_s: 1.0,
             };
             let (time, counts) = (Some(time), None);
-            Record { device: device.into(), time, counts, shape: [4, 128, 128, 64], ..record(variant) }
+            Record { device: device.into(), time, counts, shape: [1, 128, 128, 64], ..record(variant) }
         };
         let h100 = "NVIDIA H100 80GB HBM3 (cuda:0)";
         let records = [
@@ -74,8 +74,8 @@ mod tests {
         let us = predict(&records).unwrap();
         assert_eq!(us[2..], [None; 4]);
         let [warm, rotated] = [us[0].unwrap(), us[1].unwrap()];
-        // 33.6 MB in and out fit the L2 of 50 MB together with nothing else; from memory it is 11 µs at the least.
-        assert!((5.0..60.0).contains(&warm), "{warm}");
-        assert!(rotated > 1.2 * warm && rotated > 11.0, "{rotated}, warm {warm}");
+        // 4.2 MB in and as many out stay in the L2 of 50 MB; out of memory, and into it, they take 2.8 µs at the least.
+        assert!((3.0..20.0).contains(&warm), "{warm}");
+        assert!(rotated > warm && rotated > 2.8, "{rotated}, warm {warm}");
     }
 }
