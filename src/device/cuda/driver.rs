@@ -175,8 +175,8 @@ pub(super) fn opening(ordinal: usize) -> impl Fn(Code) -> Error {
 fn look() -> Result<Found> {
     let functions = match ffi::functions() {
         Ok(functions) => functions,
-        Err(Missing::Library(_)) => return Ok(Found::NoDriver(Error::new("no NVIDIA driver found"))),
-        Err(missing @ Missing::Function { .. }) => return Err(lacking(missing)),
+        Err(Missing::Library) => return Ok(Found::NoDriver(Error::new("no NVIDIA driver found"))),
+        Err(Missing::Function { library, name }) => return Err(lacking(library, name)),
     };
     let starting = || failed_to_start("starting the NVIDIA driver");
     let stub =
@@ -206,10 +206,7 @@ fn look() -> Result<Found> {
 }
 
 /// A library without a function that is needed.
-fn lacking(missing: &Missing) -> Error {
-    let Missing::Function { library, name } = missing else {
-        return Error::new("no NVIDIA driver found");
-    };
+fn lacking(library: &str, name: &str) -> Error {
     Error::new(format!("the NVIDIA driver is too old: {library} has no function {name}"))
         .hint(format!("update the driver to one for CUDA {}", version_text(LEAST_DRIVER)))
 }
@@ -271,9 +268,8 @@ mod tests {
 
     #[test]
     fn a_library_that_lacks_a_function_is_named_with_it() {
-        let missing = Missing::Function { library: "libcuda.so.1", name: "cuGraphInstantiateWithFlags" };
         assert_eq!(
-            lacking(&missing).to_string(),
+            lacking("libcuda.so.1", "cuGraphInstantiateWithFlags").to_string(),
             "the NVIDIA driver is too old: libcuda.so.1 has no function cuGraphInstantiateWithFlags\n\
              hint: update the driver to one for CUDA 12.0"
         );
