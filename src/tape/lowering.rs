@@ -157,13 +157,13 @@ impl<'t> Lowering<'t> {
         BufferRef { buffer: (self.buffers.len() - 1) as u32, offset: 0, bytes }
     }
 
-    /// Counters for so many tiles whose sum several blocks share; 0 before and after every launch. All launches of the
-    /// program have the same ones, so all must ask for as many.
+    /// Counters for so many tiles whose sum several blocks share; 0 before and after every launch, so launches have the
+    /// same ones in turns.
     ///
     /// # Errors
     /// When they cannot be zeroed.
     pub fn tile_counters(&mut self, tiles: usize) -> Result<BufferRef> {
-        if let Some(counters) = self.tile_counters {
+        if let Some(counters) = self.tile_counters.filter(|counters| counters.bytes >= tiles as u64 * 4) {
             return Ok(counters);
         }
         let counters = self.zeroed_counters(tiles)?;

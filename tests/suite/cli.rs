@@ -393,8 +393,8 @@ fn a_profile_and_a_plan_agree() {
         let done = kernel["counted"]["flops"].as_u64().expect("a number");
         (planned, counted) = (planned + flops, counted + done);
         let known = match name {
-            // One channel goes out, of the 8 to 64 that a tile of the product has; and of its 128 rows 32 are filled at least.
-            "conv_dgrad_gemm_n64_f32" | "conv_forward_gemm_n64_f32" => done < 12 * flops,
+            // One channel goes out, of the 8 to 64 that a tile of the product has.
+            "conv_dgrad_gemm_n64_f32" => done < 8 * flops,
             _ => false,
         };
         assert!(known || close(flops, done), "{name}: planned {flops}, executed {done}");

@@ -14,33 +14,22 @@ const BM: usize = 128;
 const THREADS: u32 = 256;
 /// Elements of the sum that a slice has.
 const BK: usize = 8;
-/// Blocks that a multiprocessor holds.
+/// Blocks for each multiprocessor of a GPU that is full.
 const RESIDENT: usize = 2;
 /// Fewest elements of the sum worth a block of their own: what the parts cost to be written and added up stays small.
 const CHUNK: usize = 16 * BK;
 /// Most blocks that share a tile's sum: the last of them adds up as many parts.
 const MAX_CHUNKS: usize = 64;
 
+/// Elements of a sum from which on wide tiles that are a quarter full are worth it: so long a sum is not for one thread.
+const LONG: usize = 2048;
+
 /// How the sum of each tile is split over blocks.
 pub(super) struct Split {
-    chunks: usize,
+    pub chunks: i32,
     /// Of the parts, and of the tiles' counters; none where there is one block a tile.
-    partials: Option<Scratch>,
-    counters: Option<Scratch>,
-}
-
-impl Split {
-    pub fn partials(&self) -> Option<Scratch> {
-        self.partials
-    }
-
-    pub fn counters(&self) -> Option<Scratch> {
-        self.counters
-    }
-
-    pub fn chunks(&self) -> i32 {
-        int(self.chunks)
-    }
+    pub partials: Option<Scratch>,
+    pub counters: Option<Scratch>,
 }
 
 /// The result of a pass as a matrix, for each direction, and the tiles that cover it.
@@ -48,37 +37,44 @@ impl Split {
 pub(super) struct Tiles {
     rows: usize,
     columns: usize,
+    /// Elements of the sum that each result is.
+    summed: usize,
     /// Columns of a tile.
     bn: usize,
 }
 
 impl Tiles {
-    pub fn new(rows: usize, columns: usize) -> Self {
-        Self { rows, columns, bn: if columns > 64 { 128 } else { 64 } }
+    pub fn new(rows: usize, columns: usize, summed: usize) -> Self {
+        Self { rows, columns, summed, bn: if columns > 64 { 128 } else { 64 } }
     }
 
     /// Whether they are filled well enough: half-empty tiles cost as much as full ones.
     pub fn are_full(&self) -> bool {
-        self.rows >= BM / 4 && self.columns >= 48
+        let wide_and_long = self.bn == 128 && self.summed >= LONG;
+        self.rows >= if wide_and_long { BM / 4 } else { BM / 2 } && self.columns >= 48
     }
 
-    /// The split of `z` such matrices' sums over `summed` elements each, so that there are blocks for the whole GPU.
+    /// The split of the sums of `z` such matrices, so that there are blocks for the whole GPU.
     ///
     /// # Errors
     /// When the counters cannot be zeroed.
-    pub fn split(&self, to: &mut Lowering, z: usize, summed: usize) -> Result<Split> {
+    pub fn split(&self, to: &mut Lowering, z: usize) -> Result<Split> {
         let full = RESIDENT * to.options.target.sms as usize;
         let tiles = self.count() * z;
-        let chunks = (full / tiles).min(summed / CHUNK).clamp(1, MAX_CHUNKS);
+        let chunks = (full / tiles).min(self.summed / CHUNK).clamp(1, MAX_CHUNKS);
         if chunks == 1 {
-            return Ok(Split { chunks, partials: None, counters: None });
+            return Ok(Split { chunks: 1, partials: None, counters: None });
         }
         let partials = to.scratch("partial tiles", tiles * chunks * BM * self.bn);
         let counters = to.tile_counters(full)?;
-        Ok(Split { chunks, partials: Some(Scratch(partials)), counters: Some(Scratch(counters)) })
+        Ok(Split {
+            chunks: int(chunks),
+            partials: Some(Scratch(partials)),
+            counters: Some(Scratch(counters)),
+        })
     }
 
-    pub fn count(&self) -> usize {
+    fn count(&self) -> usize {
         self.rows.div_ceil(BM) * self.columns.div_ceil(self.bn)
     }
 

@@ -66,9 +66,8 @@ enum Chosen {
 }
 
 impl Extents {
-    /// Those that compute a result of so many rows and columns for each direction.
-    fn choose(&self, variant: Option<ConvVariant>, rows: usize, columns: usize) -> Chosen {
-        let tiles = Tiles::new(rows, columns);
+    /// Those that compute the result of a pass, which for each direction is such a matrix.
+    fn choose(&self, variant: Option<ConvVariant>, tiles: Tiles) -> Chosen {
         let tiled = match variant {
             Some(ConvVariant::Direct) => false,
             Some(ConvVariant::ImplicitGemm) => true,
@@ -107,9 +106,9 @@ macro_rules! with_extents {
 macro_rules! split_args {
     ($pass:ident, $args:ident, $split:ident { $($field:ident: $value:expr),* }) => {
         $pass!($args {
-            partials: $split.partials(),
-            counters: $split.counters(),
-            chunks: $split.chunks()
+            partials: $split.partials,
+            counters: $split.counters,
+            chunks: $split.chunks
             $(, $field: $value)*
         })
     };
@@ -169,10 +168,11 @@ impl Operation for Conv {
                 })
             };
         }
-        let launch = match e.choose(to.options.conv, out.n * out.pixels(), out.c) {
+        let tiles = Tiles::new(out.n * out.pixels(), out.c, weight.n * weight.n * inp.c);
+        let launch = match e.choose(to.options.conv, tiles) {
             Chosen::Direct => direct::forward(args!(ConvForwardDirect {}), inp, out)?,
             Chosen::ImplicitGemm(tiles) => {
-                let split = tiles.split(to, out.d, weight.n * weight.n * inp.c)?;
+                let split = tiles.split(to, out.d)?;
                 let args = split_args!(args, ConvForwardGemm, split {});
                 implicit_gemm::forward(tiles, args, &split, out.d)?
             }
@@ -218,11 +218,12 @@ impl Operation for ConvInputGrad {
         // Each phase of the stride has its own taps.
         let phases = self.stride * self.stride;
         let pixels = inp.h.div_ceil(self.stride) * inp.w.div_ceil(self.stride);
-        let launch = match e.choose(to.options.conv, inp.n * pixels, inp.c) {
+        let taps = weight.n.div_ceil(self.stride).pow(2);
+        let tiles = Tiles::new(inp.n * pixels, inp.c, taps * out.c);
+        let launch = match e.choose(to.options.conv, tiles) {
             Chosen::Direct => direct::dgrad(args!(ConvDgradDirect {}), inp, out, phases, pixels)?,
             Chosen::ImplicitGemm(tiles) => {
-                let taps = weight.n.div_ceil(self.stride).pow(2);
-                let split = tiles.split(to, inp.d * phases, taps * out.c)?;
+                let split = tiles.split(to, inp.d * phases)?;
                 let args = split_args!(args, ConvDgradGemm, split {});
                 implicit_gemm::dgrad(tiles, args, &split, inp.d * phases)?
             }
@@ -265,7 +266,8 @@ impl Operation for ConvWeightGrad {
                 })
             };
         }
-        match e.choose(to.options.conv, weight.n * weight.n * inp.c, out.c) {
+        let tiles = Tiles::new(weight.n * weight.n * inp.c, out.c, pixels);
+        match e.choose(to.options.conv, tiles) {
             Chosen::Direct => {
                 let full = direct::WGRAD_FULL * to.options.target.sms as usize;
                 let chunks = full / (direct::wgrad_threads(weight) * inp.d);
@@ -280,7 +282,7 @@ impl Operation for ConvWeightGrad {
                 }
             }
             Chosen::ImplicitGemm(tiles) => {
-                let split = tiles.split(to, inp.d, pixels)?;
+                let split = tiles.split(to, inp.d)?;
                 let dweight = to.gradient(self.dweight);
                 let args = split_args!(args, ConvWgradGemm, split { dweight: dweight });
                 let launch = implicit_gemm::wgrad(tiles, args, &split, inp.d)?;
