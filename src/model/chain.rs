@@ -114,6 +114,7 @@ impl<'i> Schedule<'i> {
         let mut waits_for = vec![0usize; block.len()];
         let mut there = vec![self.now; block.len()];
         let mut writers: HashMap<&str, (usize, bool)> = HashMap::new();
+        let mut written_by = Vec::with_capacity(block.len());
         for (at, i) in block.iter().enumerate() {
             let (written, read) = registers(&i.text);
             let mut loaded = false;
@@ -131,9 +132,10 @@ impl<'i> Schedule<'i> {
             if (is_load || i.class == Class::Copy) && !loaded && i.counters.thread_instructions > 0 {
                 self.flight += i.counters.global_read_bytes as f64 / i.counters.thread_instructions as f64;
             }
-            for r in written {
+            for &r in &written {
                 writers.insert(r, (at, loaded || is_load));
             }
+            written_by.push(written);
         }
         let mut height = clocks.clone();
         for at in (0..block.len()).rev() {
@@ -167,12 +169,12 @@ impl<'i> Schedule<'i> {
             }
             let Some((_, Reverse(at))) = ready.pop() else { break };
             let done = self.now + clocks[at];
-            let (written, _) = registers(&block[at].text);
+            let written = &written_by[at];
             // A store or a copy is not waited for, but a barrier is.
             let waited = !written.is_empty() || block[at].class == Class::Barrier;
             self.now = if block[at].class == Class::Barrier { done } else { self.now + self.slot };
             self.end = self.end.max(if waited { done } else { self.now });
-            for r in written {
+            for &r in written {
                 let by_load = writers.get(r).is_some_and(|(_, by_load)| *by_load);
                 self.registers.insert(r, (done, by_load));
             }

@@ -20,8 +20,8 @@ pub struct Options {
     pub warp_order: WarpOrder,
     /// Most warp-instructions one warp may execute before it counts as a loop without end.
     pub max_instructions: u64,
-    /// Check for races between blocks on global memory, and for non-coherent loads of what the launch writes; blocks then run one after the other, those of a
-    /// cooperative launch in turns. There, release and acquire order what the blocks do.
+    /// Check for races between blocks on global memory, and for non-coherent loads of what the launch writes; blocks then run
+    /// one after the other, those of a cooperative launch in turns. There, release and acquire order what the blocks do.
     pub check_races: bool,
     /// Count instructions and traffic.
     pub count: bool,

@@ -14,6 +14,10 @@ pub const SYNC_VARIABLE: &str = "UGATIT_CUDA_SYNC";
 pub(super) const STUB_HINT: &str =
     "LD_LIBRARY_PATH names a toolkit's folder of stubs, whose libcuda.so is for linking only: take it out";
 
+/// What an unknown error means where nothing worked before.
+const NOTHING_STARTS_HINT: &str = "the kernel module nvidia_uvm is not loaded, or a container was started without the GPU; \
+                                   nvidia-smi and dmesg say more";
+
 /// What a code is to a caller, and what can be done.
 fn meaning(code: Code) -> (ErrorKind, Option<String>) {
     let hint = match code.0 {
@@ -69,14 +73,9 @@ pub(super) fn capture_failed(doing: impl fmt::Display) -> impl Fn(Code) -> Error
 /// reasons.
 pub(super) fn failed_to_start(doing: impl fmt::Display) -> impl Fn(Code) -> Error {
     let doing = doing.to_string();
-    move |code| {
-        match code {
-        Code::UNKNOWN => describe_plainly(&doing, code).hint(
-            "the kernel module nvidia_uvm is not loaded, or a container was started without the GPU; nvidia-smi and dmesg \
-             say more",
-        ),
+    move |code| match code {
+        Code::UNKNOWN => describe_plainly(&doing, code).hint(NOTHING_STARTS_HINT),
         _ => describe(&doing, code),
-    }
     }
 }
 

@@ -8,6 +8,22 @@ use crate::exec::issue::Issue;
 use crate::fault::{Fault, Step};
 use crate::isa::Order;
 use crate::lanes::{Reg64, each};
+use crate::launch::LaunchContext;
+use crate::memory::Region;
+
+/// The lanes of `m` whose address lies in a region, with the region and the byte in it. What is out of bounds the access
+/// itself finds.
+fn in_bounds<'l>(
+    launch: &'l LaunchContext,
+    addr: &'l Reg64,
+    m: u32,
+) -> impl Iterator<Item = (u32, &'l Region<'l>, u64)> {
+    each(m).filter_map(|l| {
+        let r = launch.region(addr[l as usize])?;
+        let at = addr[l as usize].wrapping_sub(r.base);
+        (at < r.len).then_some((l, r, at))
+    })
+}
 
 /// Records non-coherent loads of a warp's lanes, and what they write, in a kernel that has such loads.
 #[inline(never)]
@@ -16,13 +32,7 @@ pub(crate) fn record_coherence(i: &Issue, addr: &Reg64, bytes: u32, access: Acce
     let Some(races) = launch.races.filter(|_| launch.code.non_coherent) else { return Ok(()) };
     let mut races = races.lock().unwrap_or_else(PoisonError::into_inner);
     let writes = access != Access::Read;
-    for l in each(i.m) {
-        let Some(r) = launch.region(addr[l as usize]) else { continue };
-        let at = addr[l as usize].wrapping_sub(r.base);
-        if at >= r.len || r.len - at < u64::from(bytes) {
-            // Out of bounds, which the access itself finds.
-            continue;
-        }
+    for (l, r, at) in in_bounds(launch, addr, i.m) {
         let memory = std::ptr::from_ref(r.memory) as usize;
         let Err(other) = races.non_coherent.record(memory, r.start + at, u64::from(bytes), writes, pc) else {
             continue;
@@ -79,13 +89,7 @@ pub(crate) fn record(i: &Issue, addr: &Reg64, m: u32, bytes: u32, access: Access
             return Ok(());
         }
     }
-    for l in each(m) {
-        let Some(r) = launch.region(addr[l as usize]) else { continue };
-        let at = addr[l as usize].wrapping_sub(r.base);
-        if at >= r.len {
-            // Out of bounds, which the access itself finds.
-            continue;
-        }
+    for (l, r, at) in in_bounds(launch, addr, m) {
         let memory = std::ptr::from_ref(r.memory) as usize;
         let touched = in_block(memory, r.start + at, u64::from(bytes));
         let Err(other) = races.record(&touched, access, order) else { continue };
