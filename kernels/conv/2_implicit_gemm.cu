@@ -17,6 +17,7 @@
 //   dgrad    input pixels (phase)  CI             taps of the phase, CO
 //   wgrad    taps, CI              CO             output pixels
 #include "common/common.cuh"
+#include "common/split_k.cuh"
 
 constexpr int BM = 128;
 constexpr int BK = 8;
@@ -87,55 +88,6 @@ __device__ __forceinline__ void accumulate_tiles(float (&acc)[TM][BN / 16], Tile
     }
 }
 
-// The blocks that share the sum of a tile. blockIdx.y counts the tiles of a row, then the chunks.
-struct Chunk {
-    int column, chunk, chunks;
-    __device__ __forceinline__ Chunk(int columns, int chunks) : chunks(chunks) {
-        column = blockIdx.y % columns, chunk = blockIdx.y / columns;
-    }
-    // First of its slices, of so many; that of the next chunk is its end.
-    __device__ __forceinline__ int first(int slices) const { return (int)((long long)slices * chunk / chunks); }
-    __device__ __forceinline__ int end(int slices) const { return (int)((long long)slices * (chunk + 1) / chunks); }
-};
-
-// Leaves the block's part of a tile in `partials` [tile][chunk][BM * BN]. In the last block of the tile to come, acc
-// is then the sum of all parts, added in the order of the chunks whichever block it is; the others are done (false). The
-// tile's counter is 0 before and after.
-template <int BN>
-__device__ __forceinline__ bool join(float (&acc)[TM][BN / 16], float *partials, unsigned *counters,
-                                     const Chunk &c) {
-    if (c.chunks == 1) return true;
-    __shared__ bool comes_last;
-    const int tile = (blockIdx.z * (gridDim.y / c.chunks) + c.column) * gridDim.x + blockIdx.x;
-    float *part = partials + ((size_t)tile * c.chunks + c.chunk) * (BM * BN) + threadIdx.x * 4;
-#pragma unroll
-    for (int i = 0; i < TM; ++i)
-#pragma unroll
-        for (int j = 0; j < BN / 16; j += 4)
-            store4(part + (i * (BN / 16) + j) * THREADS,
-                   make_float4(acc[i][j], acc[i][j + 1], acc[i][j + 2], acc[i][j + 3]), 0);
-    __syncthreads();
-    if (threadIdx.x == 0) comes_last = inc_acq_rel(counters + tile, c.chunks - 1) == c.chunks - 1;
-    __syncthreads();
-    if (!comes_last) return false;
-    part -= (size_t)c.chunk * (BM * BN);
-    for (int k = 0; k < c.chunks; ++k, part += BM * BN) {
-#pragma unroll
-        for (int i = 0; i < TM; ++i) {
-#pragma unroll
-            for (int j = 0; j < BN / 16; j += 4) {
-                const float4 v = load4(part + (i * (BN / 16) + j) * THREADS);
-                if (k == 0) {
-                    acc[i][j] = v.x, acc[i][j + 1] = v.y, acc[i][j + 2] = v.z, acc[i][j + 3] = v.w;
-                } else {
-                    acc[i][j] += v.x, acc[i][j + 1] += v.y, acc[i][j + 2] += v.z, acc[i][j + 3] += v.w;
-                }
-            }
-        }
-    }
-    return true;
-}
-
 // ---------------------------------------------------------------- forward
 // grid (ceil(N*OH*OW / BM), chunks * ceil(CO / BN), D)
 template <int BN>
@@ -144,6 +96,7 @@ __device__ __forceinline__ void forward(float *out, const float *inp, const floa
                                         int CI, int OH, int OW, int CO, int K, int S, int n_per_scale, int act,
                                         int chunks) {
     __shared__ Tile<BN> tiles[2];
+    __shared__ bool comes_last;
     const Chunk c(ceil_div(CO, BN), chunks);
     const int t = threadIdx.x, d = blockIdx.z, P = OH * OW, M = N * P;
     const int m0 = blockIdx.x * BM, n0 = c.column * BN, KK = K * K * CI, slices = ceil_div(KK, BK);
@@ -174,7 +127,7 @@ __device__ __forceinline__ void forward(float *out, const float *inp, const floa
     };
     float acc[TM][BN / 16] = {};
     accumulate_tiles<BN>(acc, tiles, c.end(slices) - first, fetch, put);
-    if (!join<BN>(acc, partials, counters, c)) return;
+    if (!join<THREADS>(acc, partials, counters, c, &comes_last)) return;
 
     const int ty = t / 16, tx = t % 16;
 #pragma unroll
@@ -204,6 +157,7 @@ __device__ __forceinline__ void dgrad(float *dinp, const float *dout, const floa
                                       float *partials, unsigned *counters, int N, int H, int W, int CI, int OH, int OW,
                                       int CO, int K, int S, int n_per_scale, int chunks, int accumulate) {
     __shared__ Tile<BN> tiles[2];
+    __shared__ bool comes_last;
     const Chunk c(ceil_div(CI, BN), chunks);
     const int t = threadIdx.x, d = blockIdx.z / (S * S), phase = blockIdx.z % (S * S);
     const int phase_h = phase / S, phase_w = phase % S;
@@ -241,7 +195,7 @@ __device__ __forceinline__ void dgrad(float *dinp, const float *dout, const floa
     };
     float acc[TM][BN / 16] = {};
     if (KK > 0) accumulate_tiles<BN>(acc, tiles, c.end(slices) - first, fetch, put);
-    if (!join<BN>(acc, partials, counters, c)) return;
+    if (!join<THREADS>(acc, partials, counters, c, &comes_last)) return;
 
     const int ty = t / 16, tx = t % 16;
 #pragma unroll
@@ -269,6 +223,7 @@ __device__ __forceinline__ void wgrad(float *dweight, const float *inp, const fl
                                       float *partials, unsigned *counters, int N, int H, int W, int CI, int OH, int OW,
                                       int CO, int K, int S, int n_per_scale, int chunks, int accumulate) {
     __shared__ Tile<BN> tiles[2];
+    __shared__ bool comes_last;
     const Chunk c(ceil_div(CO, BN), chunks);
     const int d = blockIdx.z;
     const int t = threadIdx.x, P = OH * OW, pixels = N * P, M = K * K * CI;
@@ -302,7 +257,7 @@ __device__ __forceinline__ void wgrad(float *dweight, const float *inp, const fl
     };
     float acc[TM][BN / 16] = {};
     accumulate_tiles<BN>(acc, tiles, ceil_div(end - begin, BK), fetch, put);
-    if (!join<BN>(acc, partials, counters, c)) return;
+    if (!join<THREADS>(acc, partials, counters, c, &comes_last)) return;
 
     const int ty = t / 16, tx = t % 16;
     float *dw = dweight + (size_t)d * M * CO;

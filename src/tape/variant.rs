@@ -5,14 +5,17 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::precision::Precision;
 use crate::device::Target;
 use crate::{Error, Result};
 
 /// Choices of kernel variants, and the GPU they are for; the default picks by shape.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LowerOptions {
-    /// Which variant of the convolutions. None: the implicit GEMM where its tiles are well filled, else direct.
+    /// Which variant of the convolutions. None: that of the precision, where it suits the shape.
     pub conv: Option<ConvVariant>,
+    /// What the convolutions multiply.
+    pub precision: Precision,
     /// Which variant of the norms.
     pub norm: NormVariant,
     /// The GPU to plan for.
@@ -51,17 +54,20 @@ pub enum ConvVariant {
     Direct,
     /// Wherever its channels come in fours.
     ImplicitGemm,
+    /// Everywhere; operands are rounded to tf32.
+    TensorCore,
 }
 
 impl ConvVariant {
     /// All of them, from the bottom of the ladder.
-    pub const ALL: [Self; 2] = [Self::Direct, Self::ImplicitGemm];
+    pub const ALL: [Self; 3] = [Self::Direct, Self::ImplicitGemm, Self::TensorCore];
 
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
             Self::ImplicitGemm => "implicit GEMM",
+            Self::TensorCore => "tensor core",
         }
     }
 
@@ -70,6 +76,7 @@ impl ConvVariant {
         match self {
             Self::Direct => "conv/1_direct.cu",
             Self::ImplicitGemm => "conv/2_implicit_gemm.cu",
+            Self::TensorCore => "conv/3_tensor_core.cu",
         }
     }
 
@@ -85,6 +92,11 @@ impl ConvVariant {
                 what: "implicit GEMM, fp32, tiles in shared memory",
                 moves: "1 / 128 + 1 / 64 words through the cache, a multiply-add".to_owned(),
                 bound_by: "the fp32 units, where there are enough tiles to fill the GPU",
+            },
+            Self::TensorCore => About {
+                what: "implicit GEMM, tf32 on tensor cores, fp32 sums",
+                moves: "1 / 128 + 1 / 128 words through the cache, a multiply-add".to_owned(),
+                bound_by: "tensor cores, and the L2 close behind them",
             },
         }
     }

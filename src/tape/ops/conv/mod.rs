@@ -3,21 +3,24 @@
 
 mod direct;
 mod implicit_gemm;
+mod tensor_core;
+mod tiles;
 
-use implicit_gemm::Tiles;
+use tiles::{Matrix, Tile};
 
 use super::activation::{Activation, before_activation};
 use super::reduce::{BiasGrad, join_chunks};
 use super::spectral::{Corrected, Spectral, scale};
 use crate::Result;
 use crate::kernels::arg::Write;
-use crate::kernels::args;
+use crate::kernels::{KernelOf, args};
 use crate::tape::grid::int;
 use crate::tape::lowering::Lowering;
 use crate::tape::operation::{Backward, Operation, Uses};
+use crate::tape::precision::Precision;
 use crate::tape::record::Tape;
 use crate::tape::value::Value;
-use crate::tape::variant::ConvVariant;
+use crate::tape::variant::{ConvVariant, LowerOptions};
 use crate::tensor::Shape;
 
 /// Fewest pixels of a weight gradient worth a chunk of their own.
@@ -59,23 +62,28 @@ struct Extents {
     stride: usize,
 }
 
-/// Whose kernels compute a pass.
-enum Chosen {
-    Direct,
-    ImplicitGemm(Tiles),
+/// A tiled variant's kernels of the three passes.
+struct Kernels {
+    forward: KernelOf<args::ConvForward>,
+    dgrad: KernelOf<args::ConvDgrad>,
+    wgrad: KernelOf<args::ConvWgrad>,
 }
 
 impl Extents {
-    /// Those that compute the result of a pass, which for each direction is such a matrix.
-    fn choose(&self, variant: Option<ConvVariant>, tiles: Tiles) -> Chosen {
-        let tiled = match variant {
-            Some(ConvVariant::Direct) => false,
-            Some(ConvVariant::ImplicitGemm) => true,
-            None => tiles.are_full(),
-        };
-        match tiled && implicit_gemm::takes(self.inp, self.out) {
-            true => Chosen::ImplicitGemm(tiles),
-            false => Chosen::Direct,
+    /// The tile and the kernels that compute the result of a pass, which for each direction is such a matrix; None: the
+    /// direct ones. `act` is what the pass has in its epilogue.
+    fn tiled(&self, options: &LowerOptions, matrix: Matrix, act: Activation) -> Option<(Tile, Kernels)> {
+        let variant = options.conv.unwrap_or_else(|| match options.precision {
+            // A dot product, or an outer one: nothing that a tile would use twice.
+            _ if self.out.c == 1 => ConvVariant::Direct,
+            Precision::Tf32 => ConvVariant::TensorCore,
+            Precision::F32 if implicit_gemm::fills(matrix) => ConvVariant::ImplicitGemm,
+            Precision::F32 => ConvVariant::Direct,
+        });
+        match variant {
+            ConvVariant::TensorCore => Some(tensor_core::kernels(self, matrix, act)),
+            ConvVariant::ImplicitGemm if implicit_gemm::takes(self) => Some(implicit_gemm::kernels(matrix)),
+            ConvVariant::ImplicitGemm | ConvVariant::Direct => None,
         }
     }
 
@@ -168,13 +176,14 @@ impl Operation for Conv {
                 })
             };
         }
-        let tiles = Tiles::new(out.n * out.pixels(), out.c, weight.n * weight.n * inp.c);
-        let launch = match e.choose(to.options.conv, tiles) {
-            Chosen::Direct => direct::forward(args!(ConvForwardDirect {}), inp, out)?,
-            Chosen::ImplicitGemm(tiles) => {
-                let split = tiles.split(to, out.d)?;
-                let args = split_args!(args, ConvForwardGemm, split {});
-                implicit_gemm::forward(tiles, args, &split, out.d)?
+        let summed = weight.n * weight.n * inp.c;
+        let matrix = Matrix { rows: out.n * out.pixels(), columns: out.c, summed };
+        let launch = match e.tiled(&to.options, matrix, self.act) {
+            None => direct::forward(args!(ConvForwardDirect {}), inp, out)?,
+            Some((tile, kernels)) => {
+                let split = matrix.split(tile, to, out.d)?;
+                let args = split_args!(args, ConvForward, split {});
+                matrix.launch(tile, kernels.forward, args, &split, out.d)?
             }
         };
         to.launch(launch.flops(e.flops()));
@@ -219,13 +228,13 @@ impl Operation for ConvInputGrad {
         let phases = self.stride * self.stride;
         let pixels = inp.h.div_ceil(self.stride) * inp.w.div_ceil(self.stride);
         let taps = weight.n.div_ceil(self.stride).pow(2);
-        let tiles = Tiles::new(inp.n * pixels, inp.c, taps * out.c);
-        let launch = match e.choose(to.options.conv, tiles) {
-            Chosen::Direct => direct::dgrad(args!(ConvDgradDirect {}), inp, out, phases, pixels)?,
-            Chosen::ImplicitGemm(tiles) => {
-                let split = tiles.split(to, inp.d * phases)?;
-                let args = split_args!(args, ConvDgradGemm, split {});
-                implicit_gemm::dgrad(tiles, args, &split, inp.d * phases)?
+        let matrix = Matrix { rows: inp.n * pixels, columns: inp.c, summed: taps * out.c };
+        let launch = match e.tiled(&to.options, matrix, Activation::None) {
+            None => direct::dgrad(args!(ConvDgradDirect {}), inp, out, phases, pixels)?,
+            Some((tile, kernels)) => {
+                let split = matrix.split(tile, to, inp.d * phases)?;
+                let args = split_args!(args, ConvDgrad, split {});
+                matrix.launch(tile, kernels.dgrad, args, &split, inp.d * phases)?
             }
         };
         to.launch(launch.flops(e.flops()));
@@ -266,9 +275,10 @@ impl Operation for ConvWeightGrad {
                 })
             };
         }
-        let tiles = Tiles::new(weight.n * weight.n * inp.c, out.c, pixels);
-        match e.choose(to.options.conv, tiles) {
-            Chosen::Direct => {
+        let rows = weight.n * weight.n * inp.c;
+        let matrix = Matrix { rows, columns: out.c, summed: pixels };
+        match e.tiled(&to.options, matrix, Activation::None) {
+            None => {
                 let full = direct::WGRAD_FULL * to.options.target.sms as usize;
                 let chunks = full / (direct::wgrad_threads(weight) * inp.d);
                 let chunks = chunks.clamp(1, pixels.div_ceil(CHUNK_PIXELS)).min(out.n * out.h).min(16384);
@@ -281,11 +291,11 @@ impl Operation for ConvWeightGrad {
                     join_chunks(to, partial, self.dweight, chunks)?;
                 }
             }
-            Chosen::ImplicitGemm(tiles) => {
-                let split = tiles.split(to, inp.d)?;
+            Some((tile, kernels)) => {
+                let split = matrix.split(tile, to, inp.d)?;
                 let dweight = to.gradient(self.dweight);
-                let args = split_args!(args, ConvWgradGemm, split { dweight: dweight });
-                let launch = implicit_gemm::wgrad(tiles, args, &split, inp.d)?;
+                let args = split_args!(args, ConvWgrad, split { dweight: dweight });
+                let launch = matrix.launch(tile, kernels.wgrad, args, &split, inp.d)?;
                 to.launch(launch.flops(e.flops()));
             }
         }
