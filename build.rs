@@ -32,6 +32,9 @@ const NEWER_ARCHS: [u32; 2] = [100, 120];
 /// PTX for devices older than the first of [`ARCHS`].
 const OLDER_ARCH: u32 = 75;
 
+/// What a file includes that needs compute capability 8.0.
+const TENSOR_CORES: &str = "#include \"common/mma.cuh\"";
+
 /// What to do where there is no NVRTC.
 const NVRTC_HINT: &str =
     "run `scripts/install-nvrtc.sh` (90 MB, into .nvrtc), or set NVRTC_DIR to the folder of libnvrtc.so";
@@ -73,10 +76,16 @@ impl Targets {
         }
     }
 
+    /// Those of one file, of such a text: one that needs tensor cores for tf32 is not for devices older than 8.0.
+    fn of_file(&self, text: &str) -> Self {
+        let older = self.older.filter(|_| !text.contains(TENSOR_CORES));
+        Self { machine: self.machine.clone(), older }
+    }
+
     /// What `-arch` says.
-    fn all(&self) -> impl Iterator<Item = String> {
-        let machine = self.machine.iter().map(|&arch| sm(arch));
-        machine.chain(self.older.map(compute))
+    fn all(&self) -> impl Iterator<Item = String> + use<> {
+        let machine: Vec<String> = self.machine.iter().map(|&arch| sm(arch)).collect();
+        machine.into_iter().chain(self.older.map(compute))
     }
 }
 
@@ -169,8 +178,10 @@ fn compile_all(
     headers: &Headers<'_>,
     out: &Path,
 ) -> Result<Outputs, String> {
-    let jobs: Vec<(&String, &String, String)> =
-        sources.iter().flat_map(|(file, text)| targets.all().map(move |arch| (file, text, arch))).collect();
+    let jobs: Vec<(&String, &String, String)> = sources
+        .iter()
+        .flat_map(|(file, text)| targets.of_file(text).all().map(move |arch| (file, text, arch)))
+        .collect();
     let next = Mutex::new(jobs.iter());
     let done = Mutex::new(BTreeMap::new());
     let work = || {
@@ -301,6 +312,7 @@ fn write_table(
         headers.iter().map(|(&name, text)| (name, args::without_markers(text))).collect();
     let unmarked: Headers = unmarked.iter().map(|(&name, text)| (name, &text[..])).collect();
     for (index, (file, text)) in sources.iter().enumerate() {
+        let targets = targets.of_file(text);
         let copy = format!("{}.txt", file.replace('/', "__"));
         write(&out.join(&copy), text.as_bytes())?;
         let mut cubins = String::new();

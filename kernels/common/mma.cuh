@@ -1,8 +1,7 @@
-// Tensor cores and asynchronous copies: one function per PTX instruction, for compute capability 8.0 and later.
+// Tensor cores and asynchronous copies: one function per PTX instruction. They need compute capability 8.0: a file that
+// includes this is not compiled for older GPUs.
 #pragma once
 #include "common/common.cuh"
-
-#if __CUDA_ARCH__ >= 800
 
 // A generic pointer as an address in shared memory.
 __device__ __forceinline__ unsigned shared_address(const void *p) {
@@ -56,5 +55,3 @@ __device__ __forceinline__ void mma_m16n8k8_tf32(float (&d)[4], const unsigned (
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
-
-#endif

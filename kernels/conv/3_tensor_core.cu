@@ -20,9 +20,6 @@
 #include "common/split_k.cuh"
 
 constexpr int THREADS = 128;
-
-#if __CUDA_ARCH__ >= 800
-
 constexpr int BK = 16;
 constexpr int STAGES = 3;
 
@@ -505,33 +502,27 @@ __device__ __forceinline__ void wgrad(float *dweight, const float *inp, const fl
     });
 }
 
-// Nothing without tensor cores for tf32; the planner never chooses it there.
-#define BODY(...) __VA_ARGS__
-#else
-#define BODY(...)
-#endif
-
 #define CONV_TENSOR_CORE(NAME, X, ...)                                                                                \
     extern "C" __global__ void __launch_bounds__(THREADS, 2) conv_forward_mma_##NAME##_tf32(                          \
         float *out, const float *inp, const float *weight, OPTIONAL const float *bias, OPTIONAL const float *scale,   \
         OPTIONAL SCRATCH float *partials, OPTIONAL SCRATCH unsigned *counters, int N, int H, int W, int CI, int OH,   \
         int OW, int CO, int K, int S, int n_per_scale, int act, int chunks) {                                         \
-        BODY(forward<Shape<__VA_ARGS__>, X>(out, inp, weight, bias, scale, partials, counters, N, H, W, CI, OH, OW,   \
-                                            CO, K, S, n_per_scale, act, chunks);)                                     \
+        forward<Shape<__VA_ARGS__>, X>(out, inp, weight, bias, scale, partials, counters, N, H, W, CI, OH, OW, CO, K, \
+                                       S, n_per_scale, act, chunks);                                                  \
     }                                                                                                                 \
     extern "C" __global__ void __launch_bounds__(THREADS, 2) conv_dgrad_mma_##NAME##_tf32(                            \
         ADDS_IF(accumulate) float *dinp, const float *dout, const float *weight, OPTIONAL const float *scale,         \
         OPTIONAL SCRATCH float *partials, OPTIONAL SCRATCH unsigned *counters, int N, int H, int W, int CI, int OH,   \
         int OW, int CO, int K, int S, int n_per_scale, int chunks, int accumulate) {                                  \
-        BODY(dgrad<Shape<__VA_ARGS__>, X>(dinp, dout, weight, scale, partials, counters, N, H, W, CI, OH, OW, CO, K,  \
-                                          S, n_per_scale, chunks, accumulate);)                                       \
+        dgrad<Shape<__VA_ARGS__>, X>(dinp, dout, weight, scale, partials, counters, N, H, W, CI, OH, OW, CO, K, S,    \
+                                     n_per_scale, chunks, accumulate);                                                \
     }                                                                                                                 \
     extern "C" __global__ void __launch_bounds__(THREADS, 2) conv_wgrad_mma_##NAME##_tf32(                            \
         ADDS_IF(accumulate) float *dweight, const float *inp, const float *dout, OPTIONAL const float *scale,         \
         OPTIONAL SCRATCH float *partials, OPTIONAL SCRATCH unsigned *counters, int N, int H, int W, int CI, int OH,   \
         int OW, int CO, int K, int S, int n_per_scale, int chunks, int accumulate) {                                  \
-        BODY(wgrad<Shape<__VA_ARGS__>, X>(dweight, inp, dout, scale, partials, counters, N, H, W, CI, OH, OW, CO, K,  \
-                                          S, n_per_scale, chunks, accumulate);)                                       \
+        wgrad<Shape<__VA_ARGS__>, X>(dweight, inp, dout, scale, partials, counters, N, H, W, CI, OH, OW, CO, K, S,    \
+                                     n_per_scale, chunks, accumulate);                                                \
     }
 
 // Rows and columns of a block's tile, then of a warp's.

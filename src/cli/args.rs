@@ -4,7 +4,7 @@ use clap::Args;
 use ugatit::device::select::Choice;
 use ugatit::model::{Machine, machine};
 use ugatit::nn::Config;
-use ugatit::tape::NormVariant;
+use ugatit::tape::{NormVariant, Precision};
 use ugatit::{Error, Result};
 
 /// What shapes the networks and their batches.
@@ -38,7 +38,14 @@ pub(super) struct NetworkArgs {
 
     #[arg(long, value_name = "NORM", default_value_t, value_parser = parse_norm, help = norm_help(NormVariant::trains))]
     pub(super) norm: NormVariant,
+
+    #[arg(long, value_name = "TYPE", default_value_t, value_parser = parse_precision, help = PRECISION_HELP)]
+    pub(super) precision: Precision,
 }
+
+/// What `--precision` chooses.
+pub(super) const PRECISION_HELP: &str = "What convolutions multiply: f32, or tf32 on tensor cores, which needs compute \
+     capability 8.0. Sums, and all else, are f32";
 
 /// What `--norm` chooses, from some of the variants.
 pub(super) fn norm_help(of: impl Fn(NormVariant) -> bool) -> String {
@@ -103,6 +110,10 @@ fn parse_device(text: &str) -> Result<Choice, String> {
 /// The GPU of that name, where there are constants of it.
 pub(super) fn parse_gpu(text: &str) -> Result<&'static Machine, String> {
     machine::find(text).map_err(|e| one_line(&e))
+}
+
+pub(super) fn parse_precision(text: &str) -> Result<Precision, String> {
+    text.parse().map_err(|e| one_line(&e))
 }
 
 fn parse_norm(text: &str) -> Result<NormVariant, String> {

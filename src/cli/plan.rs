@@ -72,7 +72,11 @@ pub(super) fn run(args: &PlanArgs) -> Result<(), End> {
     words::check(&cfg).map_err(End::Input)?;
     let machine = args.gpu.as_deref().map(machine::find).transpose().map_err(End::Input)?;
     let target = machine.map(Machine::target).or_else(Cuda::target_at_hand).unwrap_or_default();
-    let options = LowerOptions { norm: args.network.norm, ..LowerOptions::on(target) };
+    let options = LowerOptions {
+        norm: args.network.norm,
+        precision: args.network.precision,
+        ..LowerOptions::on(target)
+    };
     let plan = TrainingPlan::new(&cfg, args.network.batch_size, 1, Recording::default(), options)
         .map_err(End::Input)?;
     let launches = &plan.step.program.launches;
@@ -150,6 +154,7 @@ fn print_json(
         "config": plan.model.cfg,
         "batch_size": args.network.batch_size,
         "norm": args.network.norm,
+        "precision": args.network.precision,
         "target": plan.step.program.target,
         "launches": launches,
         "kernels": kernels,

@@ -11,10 +11,10 @@ use ugatit::nn::Config;
 use ugatit::study::run::{Step, training_step};
 use ugatit::study::user_kernel::{self, Argument};
 use ugatit::study::{compile, pages, profile, sass, suggest, table};
-use ugatit::tape::NormVariant;
+use ugatit::tape::{NormVariant, Precision};
 use ugatit::{Error, Result};
 
-use super::args::{depth_note, norm_help};
+use super::args::{PRECISION_HELP, depth_note, norm_help, parse_precision};
 use super::end::{End, say};
 use super::words;
 
@@ -57,6 +57,8 @@ struct StepArgs {
     seed: u64,
     #[arg(long, value_name = "NORM", default_value_t, help = norm_help(|_| true))]
     norm: NormVariant,
+    #[arg(long, value_name = "TYPE", default_value_t, value_parser = parse_precision, help = PRECISION_HELP)]
+    precision: Precision,
 }
 
 impl StepArgs {
@@ -74,7 +76,14 @@ impl StepArgs {
         if self.batch_size == 0 {
             return Err(Error::new("--batch-size 0 is no batch").hint("give at least one image"));
         }
-        Ok(Step { cfg, batch: self.batch_size, seed: self.seed, norm: self.norm, target: None })
+        Ok(Step {
+            cfg,
+            batch: self.batch_size,
+            seed: self.seed,
+            norm: self.norm,
+            precision: self.precision,
+            target: None,
+        })
     }
 
     fn note(&self) {
@@ -94,6 +103,9 @@ fn flags(step: &Step) -> String {
     }
     if step.norm != NormVariant::default() {
         out += &format!(" --norm {}", step.norm);
+    }
+    if step.precision != Precision::default() {
+        out += &format!(" --precision {}", step.precision);
     }
     out
 }

@@ -144,6 +144,7 @@ impl TrainArgs {
             sample_every: self.sample_every,
             keep: self.keep,
             norm: self.network.norm,
+            precision: self.network.precision,
             target: self.gpu.map(Machine::target),
             model,
         }
@@ -193,7 +194,7 @@ impl TrainArgs {
 }
 
 /// What a resumed run cannot change: name of the flag and value.
-fn fixed(s: &Settings) -> [(&'static str, String); 17] {
+fn fixed(s: &Settings) -> [(&'static str, String); 18] {
     let m = &s.model;
     [
         ("size", m.img_size.to_string()),
@@ -203,6 +204,7 @@ fn fixed(s: &Settings) -> [(&'static str, String); 17] {
         ("n_dis", m.n_dis.to_string()),
         ("batch_size", s.batch_size.to_string()),
         ("norm", s.norm.to_string()),
+        ("precision", s.precision.to_string()),
         ("for", s.target.map_or_else(String::new, |target| target.to_string())),
         ("seed", s.seed.to_string()),
         ("lr", m.lr.to_string()),

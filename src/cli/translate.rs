@@ -11,11 +11,12 @@ use rayon::prelude::*;
 use ugatit::data::{Folder, MIN_SIDE, Rgb8, from_output, load_image, resize_bilinear, to_input};
 use ugatit::device::select;
 use ugatit::report::{heatmap, overlay, save_png};
+use ugatit::tape::Precision;
 use ugatit::train::Inference;
 use ugatit::train::checkpoint::Checkpoint;
 use ugatit::{Error, Result};
 
-use super::args::DeviceArgs;
+use super::args::{DeviceArgs, parse_precision};
 use super::end::{End, say};
 
 /// So many images are decoded and encoded at a time, in parallel.
@@ -50,6 +51,10 @@ pub(super) struct TranslateArgs {
     /// Write name.heatmap.png as well: the input under a map of what the generator attended to
     #[arg(long)]
     heatmap: bool,
+
+    /// What convolutions multiply: f32 or tf32; the run's if not given
+    #[arg(long, value_name = "TYPE", value_parser = parse_precision)]
+    precision: Option<Precision>,
 
     #[command(flatten)]
     device: DeviceArgs,
@@ -117,7 +122,8 @@ fn prepare(args: &TranslateArgs, skipped: &mut Vec<String>) -> Result<(Inference
     say(&format!("device: {which}"));
     say(&format!("checkpoint: {}, step {}", checkpoint.path().display(), meta.step));
     let direction = args.direction as usize;
-    let mut inference = Inference::new(&device, &meta.config, direction, 1)?;
+    let precision = args.precision.unwrap_or(meta.precision);
+    let mut inference = Inference::new(&device, &meta.config, precision, direction, 1)?;
     checkpoint.load_generator(direction, &mut inference)?;
     Ok((inference, jobs))
 }

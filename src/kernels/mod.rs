@@ -92,7 +92,7 @@ pub struct Module {
     /// the driver compiles it where no cubin fits.
     pub ptx: &'static str,
     /// Its PTX for compute capability 7.5, without line information, which the driver compiles for GPUs that are too
-    /// old for [`Self::ptx`]; None where the NVRTC of the build made none.
+    /// old for [`Self::ptx`]; None where the NVRTC of the build made none, or it needs tensor cores that they lack.
     pub ptx_75: Option<&'static str>,
     /// Machine code, by architecture.
     pub cubins: &'static [Cubin],

@@ -283,6 +283,7 @@ pub fn json(record: &Record, step: &Step, gpu: &Machine) -> Json {
         "batch_size": step.batch,
         "seed": step.seed,
         "norm": step.norm,
+        "precision": step.precision,
         "total": { "launches": totals.launches, "min_bytes": totals.min_bytes, "flops": totals.flops,
             "counted": counts_json(&counted) },
         "predicted": record.predicted(gpu).map(|p| {

@@ -15,7 +15,7 @@ use crate::device::select::{self, Choice};
 use crate::device::{Program, Target};
 use crate::model::{self, Machine};
 use crate::nn::Config;
-use crate::tape::{LowerOptions, NormVariant};
+use crate::tape::{LowerOptions, NormVariant, Precision};
 use crate::train::{Recording, Trainer, TrainingPlan};
 
 /// What to run.
@@ -29,6 +29,8 @@ pub struct Step {
     pub seed: u64,
     /// Which variant of the norms.
     pub norm: NormVariant,
+    /// What convolutions multiply.
+    pub precision: Precision,
     /// The GPU to plan for; None: the device's.
     pub target: Option<Target>,
 }
@@ -38,7 +40,7 @@ impl Step {
     pub fn describe(&self) -> String {
         let c = &self.cfg;
         format!(
-            "a training step of {} pixels, ch {}, n_res {}, n_dis {}, batch {}{}{}",
+            "a training step of {} pixels, ch {}, n_res {}, n_dis {}, batch {}{}{}{}",
             c.img_size,
             c.ch,
             c.n_res,
@@ -49,6 +51,11 @@ impl Step {
                 String::new()
             } else {
                 format!(", {} norms", self.norm)
+            },
+            if self.precision == Precision::default() {
+                String::new()
+            } else {
+                format!(", {}", self.precision)
             }
         )
     }
@@ -164,7 +171,7 @@ pub fn training_step(step: &Step, choice: Choice) -> Result<Record> {
     let (device, _) = select::open(choice)?;
     device.lock().set_counting(true);
     let target = step.target.unwrap_or_else(|| device.lock().target());
-    let options = LowerOptions { norm: step.norm, ..LowerOptions::on(target) };
+    let options = LowerOptions { norm: step.norm, precision: step.precision, ..LowerOptions::on(target) };
     let plan = TrainingPlan::new(&step.cfg, step.batch, 0, Recording::default(), options)?;
     let mut trainer = Trainer::load(&device, plan)?;
     trainer.initialise(step.seed)?;

@@ -31,14 +31,6 @@ impl Precision {
         }
     }
 
-    /// The oldest compute capability that has it, times ten.
-    pub fn needs(self) -> u32 {
-        match self {
-            Self::F32 => 0,
-            Self::Tf32 => 80,
-        }
-    }
-
     /// The largest relative error of an operand. That of tf32 is 5/8 of its last place, see `kernels/common/mma.cuh`.
     pub fn rounding(self) -> f64 {
         match self {

@@ -21,7 +21,7 @@ use crate::device::Target;
 use crate::error::io_reason;
 use crate::nn::Config;
 use crate::publish::{is_temporary, publish};
-use crate::tape::NormVariant;
+use crate::tape::{NormVariant, Precision};
 use crate::{Error, ErrorKind, Result};
 
 /// Version of the file format, in its header.
@@ -54,6 +54,8 @@ pub struct Meta {
     pub images: u64,
     /// Which variant of the norms. They all compute the same, but round differently.
     pub norm: NormVariant,
+    /// What convolutions multiply.
+    pub precision: Precision,
     /// The GPU that the programs are planned for.
     pub target: Target,
 }
@@ -117,6 +119,7 @@ fn header(model: &Model, ids: &[TensorId], meta: &Meta) -> Result<(Vec<u8>, u64)
         ("batch_size", meta.batch_size.to_string()),
         ("pictures", format!("{:016x}", meta.images)),
         ("norm_variant", meta.norm.name().to_owned()),
+        ("precision", meta.precision.name().to_owned()),
         ("target", serde_json::to_string(&meta.target).map_err(|e| cannot(&e))?),
     ];
     let text: HashMap<String, String> = text.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
@@ -385,6 +388,8 @@ fn read_meta(tensors: &Metadata) -> Result<Meta, String> {
         // Before there was a choice the padding was fused.
         (None, None) => Ok(NormVariant::PadFused),
     };
+    // Before there was a choice it was f32.
+    let precision = text.get("precision").map_or(Ok(Precision::F32), |text| text.parse());
     // Before plans had a target they were those for an H100.
     let target = text.get("target").map_or(Ok(Target::default()), |text| serde_json::from_str(text));
     let batch_size = number("batch_size")?;
@@ -396,6 +401,7 @@ fn read_meta(tensors: &Metadata) -> Result<Meta, String> {
         images: u64::from_str_radix(images, 16)
             .map_err(|_| format!("its header has 'pictures' {images}, which is no number"))?,
         norm: norm.map_err(|e: Error| format!("its header has an {}", e.message()))?,
+        precision: precision.map_err(|e: Error| format!("its header has an {}", e.message()))?,
         target: target.map_err(|e| format!("its header has a 'target' that cannot be read: {e}"))?,
     })
 }

@@ -11,7 +11,7 @@ use super::plan::{SampleGridPlan, TrainingPlan, check_memory};
 use super::step::{GOutput, Recording, SampleGridOutputs, StepOutputs, record_translate};
 use crate::device::executable::{DeviceHandle, Executable, State};
 use crate::nn::Config;
-use crate::tape::{LoadedProgram, LowerOptions, StateView, Value, plan_with};
+use crate::tape::{LoadedProgram, LowerOptions, Precision, StateView, Value, plan_with};
 use crate::{Error, Result};
 
 /// The memory of a run and the means to move tensors in and out of it.
@@ -236,10 +236,17 @@ impl Inference {
     ///
     /// # Errors
     /// When the device has too little memory.
-    pub fn new(device: &DeviceHandle, cfg: &Config, direction: usize, batch: usize) -> Result<Self> {
+    pub fn new(
+        device: &DeviceHandle,
+        cfg: &Config,
+        precision: Precision,
+        direction: usize,
+        batch: usize,
+    ) -> Result<Self> {
         let mut model = Model::for_inference(cfg);
         let (tape, input, output) = record_translate(&mut model, direction, batch);
-        let planned = plan_with("translate", &tape, &model.layout, LowerOptions::on(device.lock().target()))?;
+        let options = LowerOptions { precision, ..LowerOptions::on(device.lock().target()) };
+        let planned = plan_with("translate", &tape, &model.layout, options)?;
         check_memory(device, &model, std::iter::once(&*planned.program))?;
         let memory = Memory::new(device, model)?;
         let loaded = planned.load_over(&memory.state)?;

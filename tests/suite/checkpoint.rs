@@ -6,7 +6,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value as Json, json};
 use ugatit::device::Target;
 use ugatit::nn::Config;
-use ugatit::tape::NormVariant;
+use ugatit::tape::{NormVariant, Precision};
 use ugatit::train::checkpoint::{self, Checkpoint, Meta, Newest};
 use ugatit::train::{Inference, Recording, TensorId, TensorRole, Trainer};
 
@@ -25,6 +25,7 @@ fn meta(config: &Config) -> Meta {
         batch_size: 2,
         images,
         norm: NormVariant::Composed,
+        precision: Precision::Tf32,
         target: Target { sms: 108, shared_bytes: 163 << 10 },
     }
 }
@@ -180,13 +181,15 @@ fn a_generator_loads_from_a_file_of_its_weights_only() {
     std::fs::write(&path, slim).expect("written");
 
     let mut checkpoint = Checkpoint::open(&path).expect("whole");
-    let mut inference = Inference::new(&crate::device(), &config, 1, 1).expect("an inference");
+    let mut inference =
+        Inference::new(&crate::device(), &config, Precision::F32, 1, 1).expect("an inference");
     checkpoint.load_generator(1, &mut inference).expect("loaded");
     let image = vec![0.25; 16 * 16 * 3];
     let (image, map) = inference.translate(&image).expect("translated");
     assert!(image.iter().all(|x| x.abs() <= 1.0) && map.len() == 16);
     expect_error(checkpoint.load_into(&mut trainer), &["slim.safetensors has no genA2B/"]);
-    let mut inference = Inference::new(&crate::device(), &config, 0, 1).expect("an inference");
+    let mut inference =
+        Inference::new(&crate::device(), &config, Precision::F32, 0, 1).expect("an inference");
     expect_error(checkpoint.load_generator(0, &mut inference), &["has no genA2B/gap_fc.weight"]);
 }
 
@@ -270,7 +273,8 @@ fn files_of_another_model_name_the_tensor_and_both_shapes() {
     expect_error(checkpoint.load_into(&mut larger), &parts);
     edit_config(&path, "img_size", json!(24));
     let mut inference =
-        Inference::new(&crate::device(), &Config { img_size: 24, ..full }, 0, 1).expect("an inference");
+        Inference::new(&crate::device(), &Config { img_size: 24, ..full }, Precision::F32, 0, 1)
+            .expect("an inference");
     let mut checkpoint = Checkpoint::open(&path).expect("whole");
     expect_error(
         checkpoint.load_generator(0, &mut inference),

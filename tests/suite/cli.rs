@@ -359,6 +359,36 @@ fn the_choice_of_norms() {
 }
 
 #[test]
+fn the_choice_of_precision() {
+    let kernels = |precision: &str| {
+        let ended = ugatit(&format!("plan {TINY} --json --precision {precision}"), &NO_PATHS).expect(0, &[]);
+        let json: serde_json::Value = serde_json::from_str(&ended.out).expect("JSON");
+        assert_eq!(json["precision"], precision);
+        let kernels = json["kernels"].as_object().expect("kernels");
+        kernels.keys().filter(|k| k.ends_with("_tf32")).count()
+    };
+    assert_eq!(kernels("f32"), 0);
+    assert!(kernels("tf32") > 3);
+    ugatit("plan --precision fp8", &NO_PATHS)
+        .expect(2, &["unknown precision 'fp8'; precisions are f32, tf32"]);
+
+    // A run in tf32 goes on in tf32, to the same bits.
+    let place = Place::new();
+    let started = "--steps 2 --save-every 1 --precision tf32";
+    place.train(started).expect(0, &["convolutions: tf32"]);
+    let config = fs::read_to_string(place.run().join("config.toml")).expect("text");
+    assert!(config.contains("precision = \"tf32\""), "{config}");
+    let done = read(&place.checkpoint(2));
+    fs::remove_file(place.checkpoint(2)).expect("exists");
+    fs::remove_file(place.run().join("config.toml")).expect("exists");
+    place
+        .train("--resume --steps 2 --precision f32")
+        .expect(2, &["--precision f32 contradicts the run in", "started with tf32"]);
+    place.train("--resume --steps 2").expect(0, &["convolutions: tf32"]);
+    assert!(read(&place.checkpoint(2)) == done);
+}
+
+#[test]
 fn output_that_nobody_reads_is_no_error() {
     let mut plan =
         command("plan --light").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");

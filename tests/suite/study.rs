@@ -13,12 +13,12 @@ use ugatit::study::counts::{Counts, KernelRecord};
 use ugatit::study::profile::{self, Totals};
 use ugatit::study::run::{Record, Step, training_step};
 use ugatit::study::{atlas, suggest, user_kernel};
-use ugatit::tape::NormVariant;
+use ugatit::tape::{NormVariant, Precision};
 use ugatit::train::{Model, Recording, record_step};
 
 fn small_step() -> Step {
     let cfg = Config { img_size: 16, ch: 4, n_res: 1, n_dis: 2, light: true, ..Config::default() };
-    Step { cfg, batch: 1, seed: 3, norm: NormVariant::PadFused, target: None }
+    Step { cfg, batch: 1, seed: 3, norm: NormVariant::PadFused, precision: Precision::F32, target: None }
 }
 
 #[test]

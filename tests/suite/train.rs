@@ -1,7 +1,7 @@
-//! Training with each choice of norms.
+//! Training with each choice of norms and precision.
 
 use ugatit::nn::Config;
-use ugatit::tape::{LowerOptions, NormVariant};
+use ugatit::tape::{LowerOptions, NormVariant, Precision};
 use ugatit::train::{LOSS_NAMES, Recording, TensorRole, Trainer, TrainingPlan};
 
 /// What three steps leave.
@@ -11,9 +11,8 @@ struct Trained {
     weight: Vec<f32>,
 }
 
-fn train(norm: NormVariant) -> Trained {
+fn train(options: LowerOptions) -> Trained {
     let cfg = Config { img_size: 24, ch: 4, n_res: 1, n_dis: 4, light: true, ..Config::default() };
-    let options = LowerOptions::from(norm);
     let plan = TrainingPlan::new(&cfg, 1, 0, Recording::default(), options).expect("a plan");
     let mut trainer = Trainer::load(&crate::device(), plan).expect("a trainer");
     trainer.initialise(3).expect("weights");
@@ -33,11 +32,11 @@ fn train(norm: NormVariant) -> Trained {
 
 #[test]
 fn losses_do_not_depend_on_how_norms_are_computed() {
-    let fused = train(NormVariant::PadFused);
+    let fused = train(NormVariant::PadFused.into());
     for (norm, more) in
         [(NormVariant::Fused, 10), (NormVariant::Composed, 100), (NormVariant::Elementary, 400)]
     {
-        let got = train(norm);
+        let got = train(norm.into());
         assert!(got.launches >= fused.launches + more, "{norm}: {} and {}", got.launches, fused.launches);
         // Other kernels did the work: they round differently.
         assert_ne!(got.weight, fused.weight, "{norm}");
@@ -49,6 +48,21 @@ fn losses_do_not_depend_on_how_norms_are_computed() {
                 let err = (got - want).abs() / want.abs().max(1e-3);
                 assert!(err <= allowed, "{norm}, step {}: {name} is {got}, not {want}", step + 1);
             }
+        }
+    }
+}
+
+#[test]
+fn losses_in_tf32_are_those_of_f32_but_for_its_rounding() {
+    let exact = train(LowerOptions::default());
+    let got = train(LowerOptions { precision: Precision::Tf32, ..LowerOptions::default() });
+    assert_ne!(got.weight, exact.weight);
+    for (step, (got, want)) in got.losses.iter().zip(&exact.losses).enumerate() {
+        for (name, (got, want)) in LOSS_NAMES.iter().zip(got.iter().zip(want)) {
+            // A loss is a sum over thousands of values, each some convolutions deep.
+            let err = (got - want).abs() / want.abs().max(1e-3);
+            let allowed = if step == 0 { 4.0 } else { 16.0 } * Precision::Tf32.rounding();
+            assert!(err <= allowed, "step {}: {name} is {got}, in f32 {want}", step + 1);
         }
     }
 }

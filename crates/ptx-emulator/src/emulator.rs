@@ -232,8 +232,8 @@ impl Emulator {
     /// Runs all blocks of a launch; the fault of the first block that has one.
     fn run(&self, context: &LaunchContext) -> Result<Tally> {
         if let Some(races) = context.races {
-            let together = context.cooperative.then_some(context.blocks() as usize);
-            races.lock().unwrap_or_else(PoisonError::into_inner).start(context.code.global_granule, together);
+            let ordered = context.cooperative || context.code.orders_blocks;
+            races.lock().unwrap_or_else(PoisonError::into_inner).start(context.code.global_granule, ordered);
         }
         if context.cooperative {
             return cooperative::run(context).map_err(|(b, fault)| context.error(b, *fault));

@@ -106,13 +106,15 @@ impl Session {
         observer(Event::Note(format!("device: {which}")));
         let target = *settings.target.get_or_insert_with(|| device.lock().target());
         let cfg = &settings.model;
-        let options = LowerOptions { norm: settings.norm, ..LowerOptions::on(target) };
+        let options =
+            LowerOptions { norm: settings.norm, precision: settings.precision, ..LowerOptions::on(target) };
         let plan = TrainingPlan::new(cfg, settings.batch_size, 1, Recording::default(), options)?;
         observer(Event::Note(format!(
             "norms: {}; {} launches a step",
             settings.norm,
             plan.step.program.launches.len()
         )));
+        observer(Event::Note(format!("convolutions: {}", settings.precision)));
         announce_memory(&plan, &device, observer)?;
         let seconds = emulator_seconds(plan.flops());
         let mut trainer = Trainer::load(&device, plan)?;
@@ -241,6 +243,7 @@ impl Session {
             batch_size: self.settings.batch_size,
             images: self.fingerprint,
             norm: self.settings.norm,
+            precision: self.settings.precision,
             target: self.trainer.executable().program().target,
         };
         checkpoint::save(&self.trainer, &meta, &path)?;

@@ -9,7 +9,7 @@ use crate::device::Target;
 use crate::error::io_reason;
 use crate::nn::Config;
 use crate::report::write_whole;
-use crate::tape::NormVariant;
+use crate::tape::{NormVariant, Precision};
 use crate::{Error, ErrorKind, Result};
 
 /// What a run is: enough to begin it again.
@@ -31,6 +31,9 @@ pub struct Settings {
     /// Which variant of the norms.
     #[serde(rename = "norm_variant", default)]
     pub norm: NormVariant,
+    /// What convolutions multiply; older runs had no choice.
+    #[serde(default)]
+    pub precision: Precision,
     /// The GPU that the programs are planned for; None until the run is opened: the device's.
     #[serde(default = "of_older_runs")]
     pub target: Option<Target>,
@@ -53,6 +56,7 @@ impl Default for Settings {
             sample_every: 1_000,
             keep: 3,
             norm: NormVariant::default(),
+            precision: Precision::default(),
             target: None,
             model: Config::default(),
         }
@@ -116,6 +120,7 @@ mod tests {
             data: "a \"b\" c".into(),
             seed: i64::MAX as u64,
             norm: NormVariant::Composed,
+            precision: Precision::Tf32,
             target: Some(Target { sms: 108, shared_bytes: 163 << 10 }),
             model,
             ..Settings::default()
@@ -124,7 +129,10 @@ mod tests {
         assert_eq!(Settings::read(&path), Ok(Some(settings)));
         // Folders of version 0.1, and from before there was a choice of norms.
         let text = fs::read_to_string(&path).unwrap();
-        assert!(text.contains("norm_variant = \"composed\"\n"));
+        assert!(text.contains("norm_variant = \"composed\"\nprecision = \"tf32\"\n"));
+        // Before there was a choice of precision.
+        fs::write(&path, text.replace("precision = \"tf32\"\n", "")).unwrap();
+        assert_eq!(Settings::read(&path).unwrap().unwrap().precision, Precision::F32);
         for (older, norm) in [
             ("", NormVariant::PadFused),
             ("norm = \"fused\"\n", NormVariant::PadFused),

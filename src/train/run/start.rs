@@ -125,6 +125,7 @@ impl RunStart {
                     seed: meta.seed,
                     batch_size: meta.batch_size,
                     norm: meta.norm,
+                    precision: meta.precision,
                     target: Some(meta.target),
                     ..recent
                 });

@@ -5,9 +5,9 @@
 //! Memory is divided into shadow granules, as large as the smallest access of the kernel. Each has a shadow cell
 //! with the latest access records.
 //!
-//! In a cooperative launch one block may be ordered after another: what the other did before it released a
-//! place (`atom.release.gpu`, `st.release.gpu`) comes before what this one does after it acquired the same
-//! place (`ld.acquire.gpu`, `atom.acquire.gpu`). The order is kept by vector clocks, one for each block: the
+//! One block may be ordered after another: what the other did before it released a place (`atom.release.gpu`,
+//! `st.release.gpu`) comes before what this one does after it acquired the same place (`ld.acquire.gpu`,
+//! `atom.acquire.gpu`). The order is kept by vector clocks, one for each block that acquires or releases: the
 //! threads of a block count as one, so that a barrier missing *inside* a block, before the release or after
 //! the acquire, is not found here. Fences (`membar`, `fence`) order nothing here: a place is acquired and
 //! released by the access itself, or not at all.
@@ -141,12 +141,12 @@ pub(crate) struct Conflict {
     pub pc: u32,
 }
 
-/// The order between the blocks of a cooperative launch.
+/// The order between the blocks of a launch.
 #[derive(Default)]
 struct Clocks {
     /// The vector clock of each block: `vector[b][a]` says up to which of its times what block `a` did comes
-    /// before what `b` does now.
-    vector: Vec<Vec<u32>>,
+    /// before what `b` does now; 0 beyond its end. A block that has none yet is at its own time 1 and after nobody.
+    vector: HashMap<u64, Vec<u32>>,
     /// The joined vector clocks of the blocks that released a place, as they were then.
     released: HashMap<(usize, u64), Vec<u32>>,
     /// Reads of a shadow granule by other blocks than the first.
@@ -158,18 +158,26 @@ struct Clocks {
 impl Clocks {
     fn acquire(&mut self, place: (usize, u64), block: u64) {
         if let Some(released) = self.released.get(&place) {
-            join(&mut self.vector[block as usize], released);
+            join(self.vector.entry(block).or_insert_with(|| first_vector(block)), released);
         }
     }
 
     fn release(&mut self, place: (usize, u64), block: u64) {
-        let vector = &mut self.vector[block as usize];
-        join(self.released.entry(place).or_insert_with(|| vec![0; vector.len()]), vector);
+        let vector = self.vector.entry(block).or_insert_with(|| first_vector(block));
+        join(self.released.entry(place).or_default(), vector);
         vector[block as usize] += 1;
     }
 }
 
-fn join(into: &mut [u32], from: &[u32]) {
+/// That of a block before it acquires or releases.
+fn first_vector(block: u64) -> Vec<u32> {
+    let mut vector = vec![0; block as usize + 1];
+    vector[block as usize] = 1;
+    vector
+}
+
+fn join(into: &mut Vec<u32>, from: &[u32]) {
+    into.resize(into.len().max(from.len()), 0);
     for (a, b) in into.iter_mut().zip(from) {
         *a = (*a).max(*b);
     }
@@ -187,19 +195,16 @@ pub(crate) struct Races {
 }
 
 impl Races {
-    /// Starts a launch whose smallest access has so many bytes; `together`: its blocks, if it is cooperative.
-    pub(crate) fn start(&mut self, granule: u32, together: Option<usize>) {
+    /// Starts a launch whose smallest access has so many bytes. `ordered`: its blocks may be ordered, since they run
+    /// together or something acquires or releases.
+    pub(crate) fn start(&mut self, granule: u32, ordered: bool) {
         if self.shift != granule.trailing_zeros() {
             self.pages = Pages::default();
             self.shift = granule.trailing_zeros();
         }
         self.launch += 1;
         self.non_coherent.start();
-        self.clocks = together.map(|blocks| {
-            // The first accesses are at time 1, so no block comes after those of another.
-            let vector = |b| (0..blocks).map(|a| u32::from(a == b)).collect();
-            Clocks { vector: (0..blocks).map(vector).collect(), ..Clocks::default() }
-        });
+        self.clocks = ordered.then(Clocks::default);
     }
 
     /// Records plain reads of a range by a block, in a launch whose blocks run one after the other; false
@@ -269,8 +274,8 @@ impl Races {
         let Self { pages, launch, shift, clocks, .. } = self;
         let launch = *launch;
         // A copy, since the records below change while it is in use.
-        let vector = clocks.as_ref().map_or(Vec::new(), |c| c.vector[block as usize].clone());
-        let now = vector.get(block as usize).copied().unwrap_or(0);
+        let vector = clocks.as_ref().and_then(|c| c.vector.get(&block)).cloned().unwrap_or_default();
+        let now = vector.get(block as usize).copied().unwrap_or(1);
         let ordered = |other: u64, record: &AccessRecord| {
             other == block || vector.get(other as usize).is_some_and(|&time| time >= record.time)
         };

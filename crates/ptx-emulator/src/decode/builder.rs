@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use ptx::{Function, Instruction, Operand, Variable};
 
 use super::registers::{Accesses, Bank, Mapping, Reg};
-use crate::isa::{Class, Code, Family, Init, Inst, LaneMask, Loc, NONE, NOT, Op, Slot, Ty, classify};
+use crate::isa::{Class, Code, Family, Init, Inst, LaneMask, Loc, NONE, NOT, Op, Order, Slot, Ty, classify};
 use crate::{Error, Result};
 
 /// What takes an instruction over.
@@ -132,6 +132,13 @@ impl<'a> Builder<'a> {
             kernel_line: 0,
             declared: Vec::new(),
         }
+    }
+
+    /// What an access orders between blocks; `atomic`: it is strong in any case.
+    pub(super) fn order(&mut self, i: &Instruction, atomic: bool) -> Order {
+        let order = Order::of(&i.op, atomic);
+        self.code.orders_blocks |= order.acquire || order.release;
+        order
     }
 
     /// Fills in what is known once the body is decoded.

@@ -5,7 +5,7 @@ use ptx::{Instruction, Operand};
 use super::builder::{Builder, Decoded, index};
 use super::params::{data_width, is_constant, param_access};
 use crate::Result;
-use crate::isa::{AtomKind, AtomOp, LOCAL_WINDOW, MemOp, NONE, Op, Order, SHARED_WINDOW, Slot, Space, Ty};
+use crate::isa::{AtomKind, AtomOp, LOCAL_WINDOW, MemOp, NONE, Op, SHARED_WINDOW, Slot, Space, Ty};
 
 pub(super) const FAMILIES: &[Decoded] = &[
     Decoded {
@@ -151,10 +151,11 @@ fn load_or_store(b: &mut Builder, i: &Instruction) -> Result<()> {
     }
     let non_coherent = i.op.iter().any(|word| word == "nc");
     b.code.non_coherent |= non_coherent;
+    let order = b.order(i, false);
     let ext = b.code.mems.len() as u32;
     b.code.mems.push(MemOp {
         space,
-        order: Order::of(&i.op, false),
+        order,
         size: ty.bytes(),
         count,
         signed: ty.signed(),
@@ -219,12 +220,13 @@ fn atomic(b: &mut Builder, i: &Instruction) -> Result<()> {
     if space != Space::Global {
         b.granule = b.granule.min(ty.bytes());
     }
+    let order = b.order(i, true);
     let ext = b.code.atoms.len() as u32;
     b.code.atoms.push(AtomOp {
         kind,
         mem: MemOp {
             space,
-            order: Order::of(&i.op, true),
+            order,
             size: ty.bytes(),
             count: 1,
             signed: false,

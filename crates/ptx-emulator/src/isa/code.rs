@@ -482,6 +482,8 @@ pub(crate) struct Code {
     pub global_granule: u32,
     /// Whether it has non-coherent loads.
     pub non_coherent: bool,
+    /// Whether an access acquires or releases.
+    pub orders_blocks: bool,
     pub params: Vec<(String, ParamKind)>,
     pub max_threads: u32,
 }

@@ -139,6 +139,32 @@ fn a_grid_barrier_without_order_is_a_race() {
     case.fails(&race);
 }
 
+/// Blocks that leave a part each and count themselves by `count`; the last to come adds the parts up.
+fn last_block(count: &str) -> Case {
+    let body = format!(
+        "mov.u32 %r3, %ctaid.x;\nmov.u32 %r4, %nctaid.x;\nmul.wide.u32 %rd6, %r3, 4;\nadd.s64 %rd7, %rd1, %rd6;\n\
+         .loc 1 30 1\nst.global.u32 [%rd7], %r3;\n.loc 1 40 1\nsub.s32 %r5, %r4, 1;\n{count}\n\
+         setp.ne.u32 %p1, %r6, %r5;\n@%p1 bra $done;\nmov.u32 %r7, 0;\nmov.u32 %r8, 0;\n$next:\n\
+         mul.wide.u32 %rd8, %r8, 4;\nadd.s64 %rd9, %rd1, %rd8;\n.loc 1 60 1\nld.global.u32 %r9, [%rd9];\n\
+         add.s32 %r7, %r7, %r9;\nadd.s32 %r8, %r8, 1;\nsetp.lt.u32 %p2, %r8, %r4;\n@%p2 bra $next;\n\
+         mul.wide.u32 %rd10, %r4, 4;\nadd.s64 %rd11, %rd1, %rd10;\nst.global.u32 [%rd11], %r7;\n$done:"
+    );
+    let mut case = Case::with(".global .align 4 .u32 counter;", &body).block(1);
+    (case.grid, case.out, case.options.check_races) = (7, 8, true);
+    case
+}
+
+#[test]
+fn the_last_block_of_a_launch_may_read_what_the_others_released() {
+    let counted = |order: &str| format!("atom.inc.{order}.global.u32 %r6, [counter], %r5;");
+    assert_eq!(last_block(&counted("acq_rel.gpu")).run().expect("no race")[7], 21);
+    let race = ["race between blocks", "reads 4 bytes at byte 0 of `the output`", "test.cu:30"];
+    for order in ["relaxed.gpu", "release.gpu", "acquire.gpu"] {
+        last_block(&counted(order)).fails(&race);
+    }
+    last_block(&counted("acq_rel.cta")).fails(&["race between blocks", "`counter`"]);
+}
+
 #[test]
 fn a_plain_write_before_atomics_must_be_ordered_before_all_of_them() {
     let put = "setp.eq.u32 %p5, %r5, 0;\n@%p5 st.global.u32 [place], %r5;\n";

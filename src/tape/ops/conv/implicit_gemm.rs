@@ -1,7 +1,6 @@
 //! `kernels/conv/2_implicit_gemm.cu`: a block computes a tile of the result as a matrix.
 
-use super::tiles::{Matrix, Tile};
-use super::{Extents, Kernels};
+use super::tiles::{Extents, Kernels, Matrix, Tile};
 use crate::kernels::entry;
 
 /// Elements of a sum from which on wide tiles that are a quarter full are worth it: so long a sum is not for one thread.

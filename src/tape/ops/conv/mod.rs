@@ -6,14 +6,14 @@ mod implicit_gemm;
 mod tensor_core;
 mod tiles;
 
-use tiles::{Matrix, Tile};
+use tiles::{Extents, Kernels, Matrix, Tile};
 
 use super::activation::{Activation, before_activation};
 use super::reduce::{BiasGrad, join_chunks};
 use super::spectral::{Corrected, Spectral, scale};
 use crate::Result;
 use crate::kernels::arg::Write;
-use crate::kernels::{KernelOf, args};
+use crate::kernels::args;
 use crate::tape::grid::int;
 use crate::tape::lowering::Lowering;
 use crate::tape::operation::{Backward, Operation, Uses};
@@ -53,42 +53,20 @@ impl Tape {
     }
 }
 
-/// A pass's shapes, which all three take.
-#[derive(Clone, Copy)]
-struct Extents {
-    inp: Shape,
-    weight: Shape,
-    out: Shape,
-    stride: usize,
-}
-
-/// A tiled variant's kernels of the three passes.
-struct Kernels {
-    forward: KernelOf<args::ConvForward>,
-    dgrad: KernelOf<args::ConvDgrad>,
-    wgrad: KernelOf<args::ConvWgrad>,
-}
-
-impl Extents {
-    /// The tile and the kernels that compute the result of a pass, which for each direction is such a matrix; None: the
-    /// direct ones. `act` is what the pass has in its epilogue.
-    fn tiled(&self, options: &LowerOptions, matrix: Matrix, act: Activation) -> Option<(Tile, Kernels)> {
-        let variant = options.conv.unwrap_or_else(|| match options.precision {
-            // A dot product, or an outer one: nothing that a tile would use twice.
-            _ if self.out.c == 1 => ConvVariant::Direct,
-            Precision::Tf32 => ConvVariant::TensorCore,
-            Precision::F32 if implicit_gemm::fills(matrix) => ConvVariant::ImplicitGemm,
-            Precision::F32 => ConvVariant::Direct,
-        });
-        match variant {
-            ConvVariant::TensorCore => Some(tensor_core::kernels(self, matrix, act)),
-            ConvVariant::ImplicitGemm if implicit_gemm::takes(self) => Some(implicit_gemm::kernels(matrix)),
-            ConvVariant::ImplicitGemm | ConvVariant::Direct => None,
-        }
-    }
-
-    fn flops(&self) -> usize {
-        2 * self.out.len() * self.weight.n * self.weight.n * self.inp.c
+/// The tile and the kernels that compute the result of a pass, which for each direction is such a matrix; None: the direct
+/// ones. `act` is what the pass has in its epilogue.
+fn tiled(e: &Extents, options: &LowerOptions, matrix: Matrix, act: Activation) -> Option<(Tile, Kernels)> {
+    let variant = options.conv.unwrap_or_else(|| match options.precision {
+        // A dot product, or an outer one: nothing that a tile would use twice.
+        _ if e.out.c == 1 => ConvVariant::Direct,
+        Precision::Tf32 => ConvVariant::TensorCore,
+        Precision::F32 if implicit_gemm::fills(matrix) => ConvVariant::ImplicitGemm,
+        Precision::F32 => ConvVariant::Direct,
+    });
+    match variant {
+        ConvVariant::TensorCore => Some(tensor_core::kernels(e, matrix, act)),
+        ConvVariant::ImplicitGemm if implicit_gemm::takes(e) => Some(implicit_gemm::kernels(matrix)),
+        ConvVariant::ImplicitGemm | ConvVariant::Direct => None,
     }
 }
 
@@ -178,7 +156,7 @@ impl Operation for Conv {
         }
         let summed = weight.n * weight.n * inp.c;
         let matrix = Matrix { rows: out.n * out.pixels(), columns: out.c, summed };
-        let launch = match e.tiled(&to.options, matrix, self.act) {
+        let launch = match tiled(&e, &to.options, matrix, self.act) {
             None => direct::forward(args!(ConvForwardDirect {}), inp, out)?,
             Some((tile, kernels)) => {
                 let split = matrix.split(tile, to, out.d)?;
@@ -229,7 +207,7 @@ impl Operation for ConvInputGrad {
         let pixels = inp.h.div_ceil(self.stride) * inp.w.div_ceil(self.stride);
         let taps = weight.n.div_ceil(self.stride).pow(2);
         let matrix = Matrix { rows: inp.n * pixels, columns: inp.c, summed: taps * out.c };
-        let launch = match e.tiled(&to.options, matrix, Activation::None) {
+        let launch = match tiled(&e, &to.options, matrix, Activation::None) {
             None => direct::dgrad(args!(ConvDgradDirect {}), inp, out, phases, pixels)?,
             Some((tile, kernels)) => {
                 let split = matrix.split(tile, to, inp.d * phases)?;
@@ -277,7 +255,7 @@ impl Operation for ConvWeightGrad {
         }
         let rows = weight.n * weight.n * inp.c;
         let matrix = Matrix { rows, columns: out.c, summed: pixels };
-        match e.tiled(&to.options, matrix, Activation::None) {
+        match tiled(&e, &to.options, matrix, Activation::None) {
             None => {
                 let full = direct::WGRAD_FULL * to.options.target.sms as usize;
                 let chunks = full / (direct::wgrad_threads(weight) * inp.d);

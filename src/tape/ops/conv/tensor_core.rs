@@ -1,7 +1,6 @@
 //! `kernels/conv/3_tensor_core.cu`: a warp computes a part of the block's tile with matrix instructions.
 
-use super::tiles::{Matrix, Tile};
-use super::{Extents, Kernels};
+use super::tiles::{Extents, Kernels, Matrix, Tile};
 use crate::kernels::entry;
 use crate::tape::ops::activation::Activation;
 

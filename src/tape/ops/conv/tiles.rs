@@ -1,11 +1,13 @@
-//! The result of a pass as a matrix that blocks compute tile by tile, and the split of long sums over blocks.
+//! What the variants share: a pass's extents, its result as a matrix that blocks compute tile by tile, and the split of long
+//! sums over blocks.
 
 use crate::Result;
 use crate::device::Launch;
 use crate::kernels::arg::Scratch;
-use crate::kernels::{Args, KernelOf};
+use crate::kernels::{Args, KernelOf, args};
 use crate::tape::grid::{ceil_div, int};
 use crate::tape::lowering::Lowering;
+use crate::tensor::Shape;
 
 /// Blocks for each multiprocessor of a GPU that is full.
 const RESIDENT: usize = 2;
@@ -13,6 +15,28 @@ const RESIDENT: usize = 2;
 const CHUNK: usize = 128;
 /// Most blocks that share a tile's sum: the last of them adds up as many parts.
 const MAX_CHUNKS: usize = 64;
+
+/// A pass's shapes, which all three take.
+#[derive(Clone, Copy)]
+pub(super) struct Extents {
+    pub inp: Shape,
+    pub weight: Shape,
+    pub out: Shape,
+    pub stride: usize,
+}
+
+impl Extents {
+    pub fn flops(&self) -> usize {
+        2 * self.out.len() * self.weight.n * self.weight.n * self.inp.c
+    }
+}
+
+/// A tiled variant's kernels of the three passes.
+pub(super) struct Kernels {
+    pub forward: KernelOf<args::ConvForward>,
+    pub dgrad: KernelOf<args::ConvDgrad>,
+    pub wgrad: KernelOf<args::ConvWgrad>,
+}
 
 /// What a block computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
