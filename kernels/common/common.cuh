@@ -51,6 +51,26 @@ __device__ __forceinline__ bool mirror(int &q, int k, int u, int n, int P) {
     return k == 0 || (k == 1 ? u >= 1 && u <= P : u >= n - 1 - P && u <= n - 2);
 }
 
+// blockIdx, though the compiler does not know that it is: what depends on it is computed again where it is used, and takes
+// no register from a main loop in between.
+__device__ __forceinline__ uint3 block_index_again() {
+    uint3 b;
+    asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(b.x));
+    asm volatile("mov.u32 %0, %%ctaid.y;" : "=r"(b.y));
+    asm volatile("mov.u32 %0, %%ctaid.z;" : "=r"(b.z));
+    return b;
+}
+
+// The pixels of n, reflect-padded by P, whose padded positions q have q % S == phase: q = phase + S (first + i), i < count.
+struct Phase {
+    int phase, S, P, first, count;
+    __device__ __forceinline__ Phase(int n, int phase, int S, int P) : phase(phase), S(S), P(P) {
+        first = phase < P ? ceil_div(P - phase, S) : 0;
+        count = phase < P + n ? (P + n - 1 - phase) / S + 1 - first : 0;
+    }
+    __device__ __forceinline__ int pixel(int i) const { return phase + S * (first + i) - P; }
+};
+
 // `=` or `+=`, decided by the planner: the first write of a gradient stores, later ones add.
 __device__ __forceinline__ void store(float *p, float v, int accumulate) { *p = accumulate ? *p + v : v; }
 

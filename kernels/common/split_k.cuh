@@ -5,8 +5,8 @@
 // The blocks that share the sum of a tile. blockIdx.y counts the tiles of a row, then the chunks.
 struct Chunk {
     int column, chunk, chunks;
-    __device__ __forceinline__ Chunk(int columns, int chunks) : chunks(chunks) {
-        column = blockIdx.y % columns, chunk = blockIdx.y / columns;
+    __device__ __forceinline__ Chunk(int columns, int chunks, int y = blockIdx.y) : chunks(chunks) {
+        column = y % columns, chunk = y / columns;
     }
     // First of its slices, of so many; that of the next chunk is its end.
     __device__ __forceinline__ int first(int slices) const { return (int)((long long)slices * chunk / chunks); }

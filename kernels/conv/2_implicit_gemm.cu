@@ -17,6 +17,7 @@
 //   dgrad    input pixels (phase)  CI             taps of the phase, CO
 //   wgrad    taps, CI              CO             output pixels
 #include "common/common.cuh"
+#include "common/ring.cuh"
 #include "common/split_k.cuh"
 
 constexpr int BM = 128;
@@ -150,18 +151,20 @@ __device__ __forceinline__ void forward(float *out, const float *inp, const floa
 }
 
 // ---------------------------------------------------------------- dgrad
-// Pixels of one phase (h % S, w % S) meet the same taps; blockIdx.z = d * S * S + phase.
-// grid (ceil(N * pixels of a phase / BM), chunks * ceil(CI / BN), D * S * S)
+// The gradient of an input of H x W pixels that is reflect-padded by `pad`, without what its border has from its mirror
+// images; those are the next kernel's. Pixels of one phase ((h + pad) % S, (w + pad) % S) meet the same taps;
+// blockIdx.z = d * S * S + phase. grid (ceil(N * ceil(H / S) * ceil(W / S) / BM), chunks * ceil(CI / BN), D * S * S)
 template <int BN>
 __device__ __forceinline__ void dgrad(float *dinp, const float *dout, const float *weight, const float *scale,
                                       float *partials, unsigned *counters, int N, int H, int W, int CI, int OH, int OW,
-                                      int CO, int K, int S, int n_per_scale, int chunks, int accumulate) {
+                                      int CO, int K, int S, int pad, int n_per_scale, int chunks, int accumulate) {
     __shared__ Tile<BN> tiles[2];
     __shared__ bool comes_last;
     const Chunk c(ceil_div(CI, BN), chunks);
     const int t = threadIdx.x, d = blockIdx.z / (S * S), phase = blockIdx.z % (S * S);
     const int phase_h = phase / S, phase_w = phase % S;
-    const int PH = ceil_div(H - phase_h, S), PW = ceil_div(W - phase_w, S), P = PH * PW, M = N * P;
+    const Phase rows(H, phase_h, S, pad), columns(W, phase_w, S, pad);
+    const int PW = columns.count, P = rows.count * PW, M = N * P;
     const int m0 = blockIdx.x * BM, n0 = c.column * BN;
     if (m0 >= M) return;  // phases of an odd side differ in size
     const int TH = phase_h < K ? ceil_div(K - phase_h, S) : 0, TW = phase_w < K ? ceil_div(K - phase_w, S) : 0;
@@ -170,7 +173,7 @@ __device__ __forceinline__ void dgrad(float *dinp, const float *dout, const floa
 
     // A: four gradient channels of one pixel, at the tap the slice has come to.
     const int am = m0 + t / 2, ak = t % 2 * 4;
-    const int pixel = min(am, M - 1), image = d * N + pixel / P, ph = pixel % P / PW, pw = pixel % P % PW;
+    const int pixel = min(am, M - 1), image = d * N + pixel / P, ph = rows.first + pixel % P / PW, pw = columns.first + pixel % P % PW;
     const float *dy = dout + (size_t)image * OH * OW * CO;
     int co = k0 - tap0 * CO + ak, th = TW > 0 ? tap0 / TW : 0, tw = tap0 - th * TW;
     while (co >= CO) co -= CO, tw + 1 < TW ? ++tw : (tw = 0, ++th);
@@ -195,22 +198,95 @@ __device__ __forceinline__ void dgrad(float *dinp, const float *dout, const floa
     };
     float acc[TM][BN / 16] = {};
     if (KK > 0) accumulate_tiles<BN>(acc, tiles, c.end(slices) - first, fetch, put);
-    if (!join<THREADS>(acc, partials, counters, c, &comes_last)) return;
+    const uint3 block = block_index_again();
+    const Chunk part(ceil_div(CI, BN), chunks, block.y);
+    if (!join<THREADS>(acc, partials, counters, part, &comes_last)) return;
 
-    const int ty = t / 16, tx = t % 16;
+    const int direction = block.z / (S * S), of = block.z % (S * S);
+    const Phase rows_of(H, of / S, S, pad), columns_of(W, of % S, S, pad);
+    const int pixels = rows_of.count * columns_of.count, ty = t / 16, tx = t % 16;
 #pragma unroll
     for (int i = 0; i < TM; ++i) {
-        const int m = m0 + i / 4 * 64 + ty * 4 + i % 4;
-        if (m >= M) continue;
-        const int n_image = d * N + m / P, h = m % P / PW * S + phase_h, wcol = m % P % PW * S + phase_w;
+        const int m = block.x * BM + i / 4 * 64 + ty * 4 + i % 4;
+        if (m >= N * pixels) continue;
+        const int n_image = direction * N + m / pixels;
+        const int h = rows_of.pixel(m % pixels / columns_of.count), w = columns_of.pixel(m % pixels % columns_of.count);
         const float factor = scale ? scale[n_image / n_per_scale] : 1.f;
 #pragma unroll
         for (int j = 0; j < BN / 16; j += 4) {
-            const int n = n0 + j * 16 + tx * 4;
+            const int n = part.column * BN + j * 16 + tx * 4;
             if (n >= CI) continue;
-            store4(dinp + (((size_t)n_image * H + h) * W + wcol) * CI + n,
+            store4(dinp + (((size_t)n_image * H + h) * W + w) * CI + n,
                    make_float4(acc[i][j] * factor, acc[i][j + 1] * factor, acc[i][j + 2] * factor, acc[i][j + 3] * factor),
                    accumulate);
+        }
+    }
+}
+
+// The rest of that gradient, added: what the targets next to the border have from their mirror images, see ring.cuh.
+// grid (ceil(N * targets / BM), chunks * ceil(CI / BN), D)
+template <int BN>
+__device__ __forceinline__ void ring_dgrad(float *dinp, const float *dout, const float *weight, const float *scale,
+                                           float *partials, unsigned *counters, int N, int H, int W, int CI, int OH,
+                                           int OW, int CO, int K, int S, int pad, int n_per_scale, int chunks) {
+    __shared__ Tile<BN> tiles[2];
+    __shared__ Ring ring;
+    __shared__ bool comes_last;
+    const Chunk c(ceil_div(CI, BN), chunks);
+    const Targets targets(N, H, W, pad);
+    const int t = threadIdx.x, d = blockIdx.z, M = targets.count();
+    const int m0 = blockIdx.x * BM, n0 = c.column * BN;
+    const int entries = ring.build<THREADS>(targets, m0, BM, K, S, OH, OW);
+    const int slices = ceil_div(entries * CO, BK), first = c.first(slices), k0 = first * BK;
+
+    // A: four gradient channels that a target's image meets, by the entry of the list that the slice has come to.
+    const int am = m0 + t / 2, ak = t % 2 * 4;
+    int image, h, w;
+    targets.at(min(am, M - 1), image, h, w);
+    image += d * N;
+    int entry = k0 / CO, co = k0 - entry * CO + ak;
+    while (co >= CO) co -= CO, ++entry;
+    // B: four gradient channels of one input channel, transposed like A.
+    const int bn = n0 + t / 2;
+    const float *weights = weight + ((size_t)d * K * K * CI + min(bn, CI - 1)) * CO;
+
+    auto fetch = [&](float4 &a, float4 &b) {
+        const bool there = entry < entries;
+        const ImageTap at = ImageTap::unpack(there ? ring.list[entry] : 0);
+        const int oh = image_reads(at.kind_h, at.kh, h, H, pad, S, OH), ow = image_reads(at.kind_w, at.kw, w, W, pad, S, OW);
+        const bool inside = there && am < M && oh >= 0 && ow >= 0;
+        a = inside ? load4(dout + (((size_t)image * OH + oh) * OW + ow) * CO + co) : zero4();
+        if (t < 2 * BN) b = there && bn < CI ? load4(weights + (size_t)(at.kh * K + at.kw) * CI * CO + co) : zero4();
+        co += BK;
+        while (co >= CO) co -= CO, ++entry;
+    };
+    auto put = [&](Tile<BN> &tile, float4 a, float4 b) {
+        store_column(&tile.a[ak][t / 2], LDA, a);
+        if (t < 2 * BN) store_column(&tile.b[ak][t / 2], BN + 4, b);
+    };
+    float acc[TM][BN / 16] = {};
+    if (c.end(slices) > first) accumulate_tiles<BN>(acc, tiles, c.end(slices) - first, fetch, put);
+    const uint3 block = block_index_again();
+    const Chunk part(ceil_div(CI, BN), chunks, block.y);
+    if (!join<THREADS>(acc, partials, counters, part, &comes_last)) return;
+
+    const Targets results(N, H, W, pad);
+    const int count = results.count(), ty = t / 16, tx = t % 16;
+#pragma unroll
+    for (int i = 0; i < TM; ++i) {
+        const int m = block.x * BM + i / 4 * 64 + ty * 4 + i % 4;
+        if (m >= count) continue;
+        int n_image, rh, rw;
+        results.at(m, n_image, rh, rw);
+        n_image += block.z * N;
+        const float factor = scale ? scale[n_image / n_per_scale] : 1.f;
+#pragma unroll
+        for (int j = 0; j < BN / 16; j += 4) {
+            const int n = part.column * BN + j * 16 + tx * 4;
+            if (n >= CI) continue;
+            store4(dinp + (((size_t)n_image * H + rh) * W + rw) * CI + n,
+                   make_float4(acc[i][j] * factor, acc[i][j + 1] * factor, acc[i][j + 2] * factor, acc[i][j + 3] * factor),
+                   1);
         }
     }
 }
@@ -284,9 +360,16 @@ __device__ __forceinline__ void wgrad(float *dweight, const float *inp, const fl
     extern "C" __global__ void BOUNDS conv_dgrad_gemm_n##BN##_f32(                                                    \
         ADDS_IF(accumulate) float *dinp, const float *dout, const float *weight, OPTIONAL const float *scale,         \
         OPTIONAL SCRATCH float *partials, OPTIONAL SCRATCH unsigned *counters, int N, int H, int W, int CI, int OH,   \
-        int OW, int CO, int K, int S, int n_per_scale, int chunks, int accumulate) {                                  \
-        dgrad<BN>(dinp, dout, weight, scale, partials, counters, N, H, W, CI, OH, OW, CO, K, S, n_per_scale, chunks,  \
-                  accumulate);                                                                                        \
+        int OW, int CO, int K, int S, int pad, int n_per_scale, int chunks, int accumulate) {                         \
+        dgrad<BN>(dinp, dout, weight, scale, partials, counters, N, H, W, CI, OH, OW, CO, K, S, pad, n_per_scale,     \
+                  chunks, accumulate);                                                                                \
+    }                                                                                                                 \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1) conv_ring_dgrad_gemm_n##BN##_f32(                           \
+        INOUT float *dinp, const float *dout, const float *weight, OPTIONAL const float *scale,                       \
+        OPTIONAL SCRATCH float *partials, OPTIONAL SCRATCH unsigned *counters, int N, int H, int W, int CI, int OH,   \
+        int OW, int CO, int K, int S, int pad, int n_per_scale, int chunks) {                                         \
+        ring_dgrad<BN>(dinp, dout, weight, scale, partials, counters, N, H, W, CI, OH, OW, CO, K, S, pad,             \
+                       n_per_scale, chunks);                                                                          \
     }                                                                                                                 \
     extern "C" __global__ void BOUNDS conv_wgrad_gemm_n##BN##_f32(                                                    \
         ADDS_IF(accumulate) float *dweight, const float *inp, const float *dout, OPTIONAL const float *scale,         \

@@ -17,6 +17,7 @@
 // (XOR with bits of the row), so that neither copies nor loads meet a bank twice.
 #include "common/common.cuh"
 #include "common/mma.cuh"
+#include "common/ring.cuh"
 #include "common/split_k.cuh"
 
 constexpr int THREADS = 128;
@@ -359,17 +360,19 @@ __device__ __forceinline__ void forward(float *out, const float *inp, const floa
 }
 
 // ---------------------------------------------------------------- dgrad
-// Pixels of one phase (h % S, w % S) meet the same taps; blockIdx.z = d * S * S + phase.
-// grid (ceil(N * pixels of a phase / BM), chunks * ceil(CI / BN), D * S * S)
+// As in variant 2: the gradient of an input of H x W pixels that is reflect-padded by P, without what its border has from
+// its mirror images; those are the next kernel's. Pixels of one phase ((h + P) % S, (w + P) % S) meet the same taps;
+// blockIdx.z = d * S * S + phase. grid (ceil(N * ceil(H / S) * ceil(W / S) / BM), chunks * ceil(CI / BN), D * S * S)
 template <class S, int X>
 __device__ __forceinline__ void dgrad(float *dinp, const float *dout, const float *weight, const float *scale,
                                       float *partials, unsigned *counters, int N, int H, int W, int CI, int OH, int OW,
-                                      int CO, int K, int stride, int n_per_scale, int chunks, int accumulate) {
+                                      int CO, int K, int stride, int pad, int n_per_scale, int chunks, int accumulate) {
     __shared__ __align__(128) Stage<S> stages[STAGES];
     const Chunk c(ceil_div(CI, S::BN), chunks);
     const int d = blockIdx.z / (stride * stride), phase = blockIdx.z % (stride * stride);
     const int phase_h = phase / stride, phase_w = phase % stride;
-    const int PH = ceil_div(H - phase_h, stride), PW = ceil_div(W - phase_w, stride), P = PH * PW, M = N * P;
+    const Phase rows_of(H, phase_h, stride, pad), columns_of(W, phase_w, stride, pad);
+    const int PW = columns_of.count, P = rows_of.count * PW, M = N * P;
     const int m0 = blockIdx.x * S::BM, n0 = c.column * S::BN;
     if (m0 >= M) return;  // phases of an odd side differ in size
     const int TH = phase_h < K ? ceil_div(K - phase_h, stride) : 0, TW = phase_w < K ? ceil_div(K - phase_w, stride) : 0;
@@ -378,13 +381,17 @@ __device__ __forceinline__ void dgrad(float *dinp, const float *dout, const floa
     // A: X gradient channels at some pixels, at the tap the slice has come to.
     using A = KFastest<X, S::BM, false>;
     const unsigned a_to = shared_address(stages->a + A::first());
-    int dy[A::COUNT], ph[A::COUNT], pw[A::COUNT];
+    int dy[A::COUNT];
+    unsigned inside[A::COUNT];  // of the taps: a bit for each row, 16 bits further one for each column
 #pragma unroll
     for (int i = 0; i < A::COUNT; ++i) {
         const int m = min(m0 + A::row(i), M - 1), image = d * N + m / P;
-        // A row that is not there lies outside for every tap.
-        ph[i] = m0 + A::row(i) < M ? m % P / PW : -1, pw[i] = m % P % PW;
-        dy[i] = ((image * OH + ph[i]) * OW + pw[i]) * CO;
+        const int ph = rows_of.first + m % P / PW, pw = columns_of.first + m % P % PW;
+        dy[i] = ((image * OH + ph) * OW + pw) * CO;
+        inside[i] = 0;
+        if (m0 + A::row(i) >= M) continue;
+        for (int th = 0; th < TH; ++th) inside[i] |= (unsigned)(ph - th) < (unsigned)OH ? 1u << th : 0u;
+        for (int tw = 0; tw < TW; ++tw) inside[i] |= (unsigned)(pw - tw) < (unsigned)OW ? 0x10000u << tw : 0u;
     }
     const int k0 = first * BK + A::k(), tap = k0 / CO;
     int co = k0 - tap * CO, th = TW > 0 ? tap / TW : 0, tw = tap - th * TW;
@@ -397,11 +404,10 @@ __device__ __forceinline__ void dgrad(float *dinp, const float *dout, const floa
     auto fetch = [&](unsigned stage) {
         const int back = (th * OW + tw) * CO - co;
         const bool there = th < TH;
+        const unsigned tap_bits = 1u << th | 0x10000u << tw;
 #pragma unroll
-        for (int i = 0; i < A::COUNT; ++i) {
-            const bool inside = there && (unsigned)(ph[i] - th) < (unsigned)OH && (unsigned)(pw[i] - tw) < (unsigned)OW;
-            copy<X>(A::to(a_to + stage, i), dout + (dy[i] - back), inside && ph[i] >= 0);
-        }
+        for (int i = 0; i < A::COUNT; ++i)
+            copy<X>(A::to(a_to + stage, i), dout + (dy[i] - back), (inside[i] & tap_bits) == tap_bits);
         const int kh = phase_h + th * stride, kw = phase_w + tw * stride;
         const size_t tap = there ? (size_t)(kh * K + kw) * CI * CO + co : 0;
 #pragma unroll
@@ -413,16 +419,92 @@ __device__ __forceinline__ void dgrad(float *dinp, const float *dout, const floa
     Accumulators<S> acc = {};
     using Rows = RowsKFastest<S>;
     if (KK > 0) accumulate_tiles<Rows, ColumnsKFastest<S>>(acc, stages, c.end(slices) - first, fetch, [] {});
-    if (!join_chunks(acc, stages, partials, counters, c)) return;
+    const uint3 block = block_index_again();
+    const Chunk part(ceil_div(CI, S::BN), chunks, block.y);
+    if (!join_chunks(acc, stages, partials, counters, part)) return;
 
-    for_results<Rows>(acc, m0, n0, [&](int m) {
-        const int image = d * N + min(m, M - 1) / P, pixel = min(m, M - 1) % P;
-        const int h = pixel / PW * stride + phase_h, column = pixel % PW * stride + phase_w;
+    const int direction = block.z / (stride * stride), of = block.z % (stride * stride);
+    const Phase rows(H, of / stride, stride, pad), columns(W, of % stride, stride, pad);
+    const int pixels = rows.count * columns.count;
+    for_results<Rows>(acc, block.x * S::BM, part.column * S::BN, [&](int m) {
+        const bool there = m < N * pixels;
+        const int image = direction * N + (there ? m / pixels : 0), pixel = there ? m % pixels : 0;
+        const int h = rows.pixel(pixel / columns.count), w = columns.pixel(pixel % columns.count);
         const float factor = scale ? scale[image / n_per_scale] : 1.f;
-        float *row = dinp + (((size_t)image * H + h) * W + column) * CI;
+        float *row = dinp + (((size_t)image * H + h) * W + w) * CI;
         return [=](int n, float4 &v) {
             v = make_float4(v.x * factor, v.y * factor, v.z * factor, v.w * factor);
-            if (m < M) store_columns<X>(row, n, CI, v, accumulate);
+            if (there) store_columns<X>(row, n, CI, v, accumulate);
+        };
+    });
+}
+
+// The rest of that gradient, added: what the targets next to the border have from their mirror images, see ring.cuh.
+// grid (ceil(N * targets / BM), chunks * ceil(CI / BN), D)
+template <class S, int X>
+__device__ __forceinline__ void ring_dgrad(float *dinp, const float *dout, const float *weight, const float *scale,
+                                           float *partials, unsigned *counters, int N, int H, int W, int CI, int OH,
+                                           int OW, int CO, int K, int stride, int pad, int n_per_scale, int chunks) {
+    __shared__ __align__(128) Stage<S> stages[STAGES];
+    __shared__ Ring ring;
+    const Chunk c(ceil_div(CI, S::BN), chunks);
+    const Targets targets(N, H, W, pad);
+    const int d = blockIdx.z, M = targets.count(), m0 = blockIdx.x * S::BM, n0 = c.column * S::BN;
+    const int entries = ring.build<THREADS>(targets, m0, S::BM, K, stride, OH, OW);
+    const int slices = ceil_div(entries * CO, BK), first = c.first(slices);
+
+    // A: X gradient channels that some targets' images meet, by the entry of the list that the slice has come to.
+    using A = KFastest<X, S::BM, false>;
+    const unsigned a_to = shared_address(stages->a + A::first());
+    int image[A::COUNT], h[A::COUNT], w[A::COUNT];
+#pragma unroll
+    for (int i = 0; i < A::COUNT; ++i) {
+        targets.at(min(m0 + A::row(i), M - 1), image[i], h[i], w[i]);
+        image[i] = m0 + A::row(i) < M ? d * N + image[i] : -1;
+    }
+    const int k0 = first * BK + A::k();
+    int entry = k0 / CO, co = k0 - entry * CO;
+    // B: the same k of some input channels.
+    using B = KFastest<X, S::BN, true>;
+    const unsigned b_to = shared_address(stages->b + B::first());
+    const float *weights = weight + ((size_t)d * K * K * CI + n0 + B::row(0)) * CO;
+
+    auto fetch = [&](unsigned stage) {
+        const bool there = entry < entries;
+        const ImageTap at = ImageTap::unpack(there ? ring.list[entry] : 0);
+#pragma unroll
+        for (int i = 0; i < A::COUNT; ++i) {
+            const int oh = image_reads(at.kind_h, at.kh, h[i], H, pad, stride, OH);
+            const int ow = image_reads(at.kind_w, at.kw, w[i], W, pad, stride, OW);
+            const bool inside = there && image[i] >= 0 && oh >= 0 && ow >= 0;
+            copy<X>(A::to(a_to + stage, i), dout + (inside ? ((image[i] * OH + oh) * OW + ow) * CO + co : 0), inside);
+        }
+        const size_t tap = there ? (size_t)(at.kh * K + at.kw) * CI * CO + co : 0;
+#pragma unroll
+        for (int i = 0; i < B::COUNT; ++i)
+            copy<X>(B::to(b_to + stage, i), weights + tap + i * B::STEP * CO, there && n0 + B::row(i) < CI);
+        co += BK;
+        while (co >= CO) co -= CO, ++entry;
+    };
+    Accumulators<S> acc = {};
+    using Rows = RowsKFastest<S>;
+    accumulate_tiles<Rows, ColumnsKFastest<S>>(acc, stages, c.end(slices) - first, fetch, [] {});
+    const uint3 block = block_index_again();
+    const Chunk part(ceil_div(CI, S::BN), chunks, block.y);
+    if (!join_chunks(acc, stages, partials, counters, part)) return;
+
+    const Targets results(N, H, W, pad);
+    const int count = results.count();
+    for_results<Rows>(acc, block.x * S::BM, part.column * S::BN, [&](int m) {
+        const bool there = m < count;
+        int image, h, w;
+        results.at(there ? m : 0, image, h, w);
+        image += block.z * N;
+        const float factor = scale ? scale[image / n_per_scale] : 1.f;
+        float *row = dinp + (((size_t)image * H + h) * W + w) * CI;
+        return [=](int n, float4 &v) {
+            v = make_float4(v.x * factor, v.y * factor, v.z * factor, v.w * factor);
+            if (there) store_columns<X>(row, n, CI, v, 1);
         };
     });
 }
@@ -513,9 +595,9 @@ __device__ __forceinline__ void wgrad(float *dweight, const float *inp, const fl
     extern "C" __global__ void __launch_bounds__(THREADS, 2) conv_dgrad_mma_##NAME##_tf32(                            \
         ADDS_IF(accumulate) float *dinp, const float *dout, const float *weight, OPTIONAL const float *scale,         \
         OPTIONAL SCRATCH float *partials, OPTIONAL SCRATCH unsigned *counters, int N, int H, int W, int CI, int OH,   \
-        int OW, int CO, int K, int S, int n_per_scale, int chunks, int accumulate) {                                  \
+        int OW, int CO, int K, int S, int pad, int n_per_scale, int chunks, int accumulate) {                         \
         dgrad<Shape<__VA_ARGS__>, X>(dinp, dout, weight, scale, partials, counters, N, H, W, CI, OH, OW, CO, K, S,    \
-                                     n_per_scale, chunks, accumulate);                                                \
+                                     pad, n_per_scale, chunks, accumulate);                                           \
     }                                                                                                                 \
     extern "C" __global__ void __launch_bounds__(THREADS, 2) conv_wgrad_mma_##NAME##_tf32(                            \
         ADDS_IF(accumulate) float *dweight, const float *inp, const float *dout, OPTIONAL const float *scale,         \
@@ -530,3 +612,16 @@ CONV_TENSOR_CORE(n128, 4, 128, 128, 64, 64)
 CONV_TENSOR_CORE(n64, 4, 128, 64, 32, 64)
 CONV_TENSOR_CORE(m64, 4, 64, 128, 32, 64)
 CONV_TENSOR_CORE(x1, 1, 128, 32, 32, 32)
+
+#define CONV_RING(NAME, X, ...)                                                                                       \
+    extern "C" __global__ void __launch_bounds__(THREADS, 2) conv_ring_dgrad_mma_##NAME##_tf32(                       \
+        INOUT float *dinp, const float *dout, const float *weight, OPTIONAL const float *scale,                       \
+        OPTIONAL SCRATCH float *partials, OPTIONAL SCRATCH unsigned *counters, int N, int H, int W, int CI, int OH,   \
+        int OW, int CO, int K, int S, int pad, int n_per_scale, int chunks) {                                         \
+        ring_dgrad<Shape<__VA_ARGS__>, X>(dinp, dout, weight, scale, partials, counters, N, H, W, CI, OH, OW, CO, K,  \
+                                          S, pad, n_per_scale, chunks);                                               \
+    }
+
+CONV_RING(m64, 4, 64, 128, 32, 64)
+CONV_RING(n64, 4, 128, 64, 32, 64)
+CONV_RING(x1, 1, 128, 32, 32, 32)

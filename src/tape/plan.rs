@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::lowering::Lowering;
 use super::operation::Operations;
 use super::record::Tape;
-use super::rewrite::pad_fusion;
+use super::rewrite::{pad_fusion, ring};
 use super::value::{StateLayout, Value, ValueInfo, Values};
 use super::variant::LowerOptions;
 use crate::device::{BUFFER_ALIGN, Buffer, Launch, Location, Program, Space};
@@ -41,6 +41,7 @@ pub fn plan_with(name: &str, tape: &Tape, layout: &StateLayout, options: LowerOp
     if options.norm.fuses_padding() {
         pad_fusion::fuse(&tape.values, &mut ops);
     }
+    ring::fuse(&tape.values, &mut ops);
     let mut to = Lowering::new(&tape.values, layout, tape.preset.clone(), options);
     for op in &ops {
         op.lower(&mut to)?;

@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::device::Launch;
+use crate::kernels::arg::In;
 use crate::kernels::{args, entry};
 use crate::tape::grid::{THREADS, blocks, ceil_div, int};
 use crate::tape::lowering::Lowering;
@@ -19,10 +20,15 @@ impl Tape {
         let s = self.shape(inp);
         assert!(pad < s.h * up && pad < s.w * up, "reflect padding {pad} of a {}x{} map", s.h * up, s.w * up);
         let name = format!("{}.padded", self.short_name(inp));
-        let out = self.temp(&name, Shape { h: s.h * up + 2 * pad, w: s.w * up + 2 * pad, ..s });
+        let out = self.temp(&name, padded(s, pad, up));
         self.push(Pad { inp, out, pad, up });
         out
     }
+}
+
+/// The shape of a map up-sampled by `up`, then padded by `pad`.
+pub(crate) fn padded(s: Shape, pad: usize, up: usize) -> Shape {
+    Shape { h: s.h * up + 2 * pad, w: s.w * up + 2 * pad, ..s }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -67,11 +73,11 @@ impl Operation for Pad {
 }
 
 #[derive(Debug)]
-struct PadGrad {
-    dout: Value,
-    dinp: Value,
-    pad: usize,
-    up: usize,
+pub(crate) struct PadGrad {
+    pub dout: Value,
+    pub dinp: Value,
+    pub pad: usize,
+    pub up: usize,
 }
 
 impl Operation for PadGrad {
@@ -81,22 +87,28 @@ impl Operation for PadGrad {
 
     fn lower(&self, to: &mut Lowering) -> Result<()> {
         to.label("pad grad", self.dinp);
-        let s = to.shape(self.dinp);
-        let (kernel, v) = match s.c.is_multiple_of(4) {
-            true => (entry::PAD_BACKWARD_X4_F32, 4),
-            false => (entry::PAD_BACKWARD_X1_F32, 1),
-        };
-        let args = args::PadBackward {
-            dinp: to.gradient(self.dinp),
-            dout: to.input(self.dout),
-            h: int(s.h),
-            w: int(s.w),
-            c: int(s.c),
-            pad: int(self.pad),
-            up: int(self.up),
-        };
-        let grid = [ceil_div(s.w * s.c / v, THREADS), s.h as u32, s.images() as u32];
-        to.launch(blocks(Launch::new(kernel, args)?, grid).flops(to.shape(self.dout).len()));
-        Ok(())
+        let dout = to.input(self.dout);
+        gather(to, dout, self.dinp, self.pad, self.up)
     }
+}
+
+/// The launch that takes a padded gradient back to that of the input, `dinp`.
+pub(crate) fn gather(to: &mut Lowering, dout: In, dinp: Value, pad: usize, up: usize) -> Result<()> {
+    let s = to.shape(dinp);
+    let (kernel, v) = match s.c.is_multiple_of(4) {
+        true => (entry::PAD_BACKWARD_X4_F32, 4),
+        false => (entry::PAD_BACKWARD_X1_F32, 1),
+    };
+    let args = args::PadBackward {
+        dinp: to.gradient(dinp),
+        dout,
+        h: int(s.h),
+        w: int(s.w),
+        c: int(s.c),
+        pad: int(pad),
+        up: int(up),
+    };
+    let grid = [ceil_div(s.w * s.c / v, THREADS), s.h as u32, s.images() as u32];
+    to.launch(blocks(Launch::new(kernel, args)?, grid).flops(padded(s, pad, up).len()));
+    Ok(())
 }

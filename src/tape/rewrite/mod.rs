@@ -1,3 +1,4 @@
 //! Rewrites of the operations between the backward pass and lowering: one file a fusion, each of them optional.
 
 pub(super) mod pad_fusion;
+pub(super) mod ring;

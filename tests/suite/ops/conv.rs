@@ -1,6 +1,7 @@
 use ugatit::tape::{Activation, ConvVariant, LowerOptions, Precision, Seed, Spectral};
 use ugatit::tensor::Shape;
 
+use super::pad::pad;
 use super::{Host, Recording, act, case, check, random, rng};
 
 /// The convolution itself, through an activation.
@@ -65,6 +66,49 @@ fn convolutions() {
             check(&c);
         }
     }
+}
+
+#[test]
+fn convolutions_of_padded_maps() {
+    // Input, CO, K, stride, padding. The gradient of the padding's images has launches of its own where there are enough
+    // of them; in the last three the images of two sides meet, or are all there is.
+    let cases = [
+        ("padded 3x3, 37x29", Shape::new(1, 3, 37, 29, 4), 8, 3, 1, 1),
+        ("padded 7x7", Shape::new(1, 1, 37, 29, 8), 4, 7, 1, 3),
+        ("padded 3x3 stride 2", Shape::new(2, 2, 37, 30, 4), 4, 3, 2, 1),
+        ("padded 4x4 stride 2", Shape::new(1, 2, 28, 35, 4), 12, 4, 2, 1),
+        ("padded 7x7, 3 channels", Shape::new(1, 2, 21, 37, 3), 5, 7, 1, 3),
+        ("padded 4x4, 72 channels", Shape::new(1, 5, 12, 11, 72), 20, 4, 1, 1),
+        ("padded 5x5 of 5x9", Shape::new(1, 16, 5, 9, 4), 4, 5, 1, 3),
+        ("padding as wide as the map allows", Shape::new(1, 9, 3, 4, 4), 4, 3, 1, 2),
+        ("padded 2x2 of 2x2", Shape::new(2, 30, 2, 2, 8), 4, 2, 1, 1),
+    ];
+    let mut rings = 0;
+    for variant in ConvVariant::ALL {
+        for (name, s, co, k, stride, p) in cases {
+            let mut r = rng(name);
+            let fan = (k * k * s.c) as f64;
+            let inputs = vec![
+                random(&mut r, s, 1.0, 0.0),
+                random(&mut r, Shape::new(s.d, k, k, s.c, co), 1.7 / fan.sqrt(), 0.0),
+            ];
+            let mut c = case(
+                name,
+                inputs,
+                move |t, v| {
+                    let padded = t.pad(v[0], p, 1);
+                    t.conv("y", padded, v[1], None, None, stride, Activation::None)
+                },
+                move |x| conv(&pad(&x[0], p, 1), &x[1], None, stride, Activation::None),
+            );
+            c.options.conv = Some(variant);
+            if variant == ConvVariant::TensorCore {
+                c.tolerance = 3.0 * Precision::Tf32.rounding();
+            }
+            rings += check(&c).iter().filter(|kernel| kernel.contains("ring")).count();
+        }
+    }
+    assert!(rings >= 10, "only {rings} launches for images");
 }
 
 /// A convolution's three results, each with the sum of the magnitudes of the products that it is the sum of.

@@ -130,7 +130,19 @@ impl Recording {
         inputs: &[(Value, &Host)],
         read: &[Value],
     ) -> Vec<Vec<f64>> {
+        self.run_of(name, options, inputs, read).1
+    }
+
+    /// The same, and the names of the kernels that ran.
+    fn run_of(
+        &self,
+        name: &str,
+        options: LowerOptions,
+        inputs: &[(Value, &Host)],
+        read: &[Value],
+    ) -> (Vec<&'static str>, Vec<Vec<f64>>) {
         let planned = plan_with(name, &self.tape, &self.layout, options).expect("plans");
+        let kernels = planned.program.launches.iter().map(|l| l.kernel.name).collect();
         let loaded = planned.load(&super::device()).expect("loads");
         for &(v, h) in inputs {
             let single: Vec<f32> = h.x.iter().map(|&v| v as f32).collect();
@@ -138,12 +150,19 @@ impl Recording {
         }
         loaded.executable().run().unwrap_or_else(|e| panic!("{name}: {e}"));
         let of = |&v: &Value| loaded.read(v).expect("reads").into_iter().map(f64::from).collect();
-        read.iter().map(of).collect()
+        (kernels, read.iter().map(of).collect())
     }
 }
 
+/// What a case left.
+struct Found {
+    kernels: Vec<&'static str>,
+    y: Vec<f64>,
+    grads: Vec<Vec<f64>>,
+}
+
 /// Runs the case on the device: the output and the gradient of every input for the cotangent `dy`.
-fn run(case: &Case, dy: &Host) -> (Vec<f64>, Vec<Vec<f64>>) {
+fn run(case: &Case, dy: &Host) -> Found {
     let mut r = Recording::default();
     let values: Vec<Value> =
         case.inputs.iter().enumerate().map(|(i, h)| r.state(format!("input {i}"), h.s)).collect();
@@ -162,15 +181,17 @@ fn run(case: &Case, dy: &Host) -> (Vec<f64>, Vec<Vec<f64>>) {
     let mut inputs: Vec<(Value, &Host)> = values.iter().copied().zip(&case.inputs).collect();
     inputs.push((upstream, dy));
     let read: Vec<Value> = [out].into_iter().chain(grads).collect();
-    let mut results = r.run(case.name, case.options, &inputs, &read).into_iter();
-    (results.next().expect("the output"), results.collect())
+    let (kernels, results) = r.run_of(case.name, case.options, &inputs, &read);
+    let mut results = results.into_iter();
+    Found { kernels, y: results.next().expect("the output"), grads: results.collect() }
 }
 
-fn check(case: &Case) {
+/// Checks values and gradients; returns the names of the kernels that ran.
+fn check(case: &Case) -> Vec<&'static str> {
     let mut r = rng(case.name);
     let expected = (case.host)(&case.inputs);
     let dy = random(&mut r, expected.s, 1.0, 0.0);
-    let (y, grads) = run(case, &dy);
+    let Found { kernels, y, grads } = run(case, &dy);
 
     let scale = expected.x.iter().fold(1.0f64, |m, v| m.max(v.abs()));
     for (i, (a, b)) in y.iter().zip(&expected.x).enumerate() {
@@ -210,6 +231,7 @@ fn check(case: &Case) {
             );
         }
     }
+    kernels
 }
 
 fn case(

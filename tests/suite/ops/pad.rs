@@ -8,7 +8,8 @@ fn reflect(i: isize, n: usize) -> usize {
     (if i < n { i } else { 2 * n - 2 - i }) as usize
 }
 
-fn pad(x: &Host, p: usize, up: usize) -> Host {
+/// Reflection padding after up-sampling.
+pub(super) fn pad(x: &Host, p: usize, up: usize) -> Host {
     let (h, w) = (x.s.h * up, x.s.w * up);
     let s = Shape { h: h + 2 * p, w: w + 2 * p, ..x.s };
     Host::map(s, |d, n, i, j, c| {

@@ -30,12 +30,16 @@ pub(super) fn kernels(matrix: Matrix) -> (Tile, Kernels) {
         Kernels {
             forward: entry::CONV_FORWARD_GEMM_N64_F32,
             dgrad: entry::CONV_DGRAD_GEMM_N64_F32,
+            ring_dgrad: entry::CONV_RING_DGRAD_GEMM_N64_F32,
+            ring_tile: tile,
             wgrad: entry::CONV_WGRAD_GEMM_N64_F32,
         }
     } else {
         Kernels {
             forward: entry::CONV_FORWARD_GEMM_N128_F32,
             dgrad: entry::CONV_DGRAD_GEMM_N128_F32,
+            ring_dgrad: entry::CONV_RING_DGRAD_GEMM_N128_F32,
+            ring_tile: tile,
             wgrad: entry::CONV_WGRAD_GEMM_N128_F32,
         }
     };

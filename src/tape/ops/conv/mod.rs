@@ -3,16 +3,18 @@
 
 mod direct;
 mod implicit_gemm;
+mod ring;
 mod tensor_core;
 mod tiles;
 
 use tiles::{Extents, Kernels, Matrix, Tile};
 
 use super::activation::{Activation, before_activation};
+use super::pad;
 use super::reduce::{BiasGrad, join_chunks};
 use super::spectral::{Corrected, Spectral, scale};
 use crate::Result;
-use crate::kernels::arg::Write;
+use crate::kernels::arg::{In, Write};
 use crate::kernels::args;
 use crate::tape::grid::int;
 use crate::tape::lowering::Lowering;
@@ -64,9 +66,9 @@ fn tiled(e: &Extents, options: &LowerOptions, matrix: Matrix, act: Activation) -
         Precision::F32 => ConvVariant::Direct,
     });
     match variant {
-        ConvVariant::TensorCore => Some(tensor_core::kernels(e, matrix, act)),
+        ConvVariant::TensorCore if tensor_core::takes(e) => Some(tensor_core::kernels(e, matrix, act)),
         ConvVariant::ImplicitGemm if implicit_gemm::takes(e) => Some(implicit_gemm::kernels(matrix)),
-        ConvVariant::ImplicitGemm | ConvVariant::Direct => None,
+        ConvVariant::TensorCore | ConvVariant::ImplicitGemm | ConvVariant::Direct => None,
     }
 }
 
@@ -86,6 +88,20 @@ macro_rules! with_extents {
             s: int($e.stride),
         }
     };
+}
+
+/// The arguments of a pass to an input's gradient.
+macro_rules! input_args {
+    ($op:expr, $to:expr, $e:expr, $args:ident { $($field:ident: $value:expr),* }) => {{
+        let (scale, n_per_scale) = scale($to, $op.spectral, $e.inp.n);
+        with_extents!($e, $args {
+            dout: $to.input($op.dpre),
+            weight: $to.input($op.weight),
+            scale: scale,
+            n_per_scale: n_per_scale,
+            $($field: $value),*
+        })
+    }};
 }
 
 /// The arguments of a pass whose tiles' sums are split.
@@ -124,7 +140,7 @@ impl Operation for Conv {
         let Self { inp, weight, bias, spectral, out, stride, act } = *self;
         let dpre = before_activation(back, dout, out, act);
         if let Some(dinp) = back.collect(inp) {
-            back.push(ConvInputGrad { dpre, weight, spectral, dinp, stride });
+            back.push(ConvInputGrad { dpre, weight, spectral, dinp, stride, pad: 0 });
         }
         if let Some(dweight) = back.collect(weight) {
             let corrected = spectral.map(|spectral| Corrected { spectral, out, bias, act });
@@ -169,13 +185,22 @@ impl Operation for Conv {
     }
 }
 
-#[derive(Debug)]
-struct ConvInputGrad {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConvInputGrad {
     dpre: Value,
     weight: Value,
     spectral: Option<Spectral>,
-    dinp: Value,
+    pub dinp: Value,
     stride: usize,
+    /// Reflect padding between the input, whose gradient this is, and the convolution.
+    pad: usize,
+}
+
+impl ConvInputGrad {
+    /// The same through a reflect padding by `pad` of the input whose gradient is `dinp`.
+    pub fn through(self, pad: usize, dinp: Value) -> Self {
+        Self { dinp, pad, ..self }
+    }
 }
 
 impl Operation for ConvInputGrad {
@@ -188,36 +213,84 @@ impl Operation for ConvInputGrad {
         to.label("conv dgrad", self.dinp);
         let (inp, weight, out) = (to.shape(self.dinp), to.shape(self.weight), to.shape(self.dpre));
         let e = Extents { inp, weight, out, stride: self.stride };
-        let (scale, n_per_scale) = scale(to, self.spectral, inp.n);
-        let dinp = to.gradient(self.dinp);
-        macro_rules! args {
-            ($args:ident { $($field:ident: $value:expr),* }) => {
-                with_extents!(e, $args {
-                    dinp: dinp,
-                    dout: to.input(self.dpre),
-                    weight: to.input(self.weight),
-                    scale: scale,
-                    n_per_scale: n_per_scale,
-                    $($field: $value),*
-                })
-            };
+        let (matrix, _) = input_matrix(&e);
+        if self.pad == 0 {
+            let dinp = to.gradient(self.dinp);
+            return self.launch(to, e, dinp, e.flops());
         }
-        // Each phase of the stride has its own taps.
-        let phases = self.stride * self.stride;
-        let pixels = inp.h.div_ceil(self.stride) * inp.w.div_ceil(self.stride);
-        let taps = weight.n.div_ceil(self.stride).pow(2);
-        let matrix = Matrix { rows: inp.n * pixels, columns: inp.c, summed: taps * out.c };
-        let launch = match tiled(&e, &to.options, matrix, Activation::None) {
-            None => direct::dgrad(args!(ConvDgradDirect {}), inp, out, phases, pixels)?,
-            Some((tile, kernels)) => {
-                let split = matrix.split(tile, to, inp.d * phases)?;
-                let args = split_args!(args, ConvDgrad, split {});
-                matrix.launch(tile, kernels.dgrad, args, &split, inp.d * phases)?
-            }
+        let padded = pad::padded(inp, self.pad, 1);
+        let images = ring::share(e.flops(), inp, padded);
+        let ring = tiled(&e, &to.options, matrix, Activation::None)
+            .filter(|(_, kernels)| ring::pays(inp, weight, self.pad, kernels.ring_tile));
+        let Some((_, kernels)) = ring else {
+            let whole = to.scratch("padded gradient", padded.len());
+            let e = Extents { inp: padded, ..e };
+            Self { pad: 0, ..*self }.launch(to, e, Write::Store(whole), e.flops())?;
+            return pad::gather(to, In(whole), self.dinp, self.pad, 1);
         };
-        to.launch(launch.flops(e.flops()));
+        let dinp = to.gradient(self.dinp);
+        self.launch(to, e, dinp, e.flops() - images)?;
+        to.label("conv dgrad, images of", self.dinp);
+        let matrix = Matrix { rows: inp.n * ring::targets(inp, self.pad), ..matrix };
+        let split = matrix.split(kernels.ring_tile, to, inp.d)?;
+        let dinp = to.update(self.dinp);
+        let ring = input_args!(
+            self,
+            to,
+            e,
+            ConvRingDgrad {
+                dinp: dinp,
+                pad: int(self.pad),
+                partials: split.partials,
+                counters: split.counters,
+                chunks: split.chunks
+            }
+        );
+        let launch = matrix.launch(kernels.ring_tile, kernels.ring_dgrad, ring, &split, inp.d)?;
+        to.launch(launch.flops(images).moves(ring::moves(inp, weight, out, self.pad)));
         Ok(())
     }
+}
+
+impl ConvInputGrad {
+    /// The launch that leaves in `dinp` the gradient of an input of such extents, but for what its border has from its
+    /// mirror images where there is padding.
+    fn launch(&self, to: &mut Lowering, e: Extents, dinp: Write, flops: usize) -> Result<()> {
+        let (matrix, phases) = input_matrix(&e);
+        let launch = match tiled(&e, &to.options, matrix, Activation::None) {
+            None => {
+                assert_eq!(self.pad, 0, "the direct kernels know no padding");
+                let args = input_args!(self, to, e, ConvDgradDirect { dinp: dinp });
+                direct::dgrad(args, e.inp, e.out, phases, matrix.rows / e.inp.n)?
+            }
+            Some((tile, kernels)) => {
+                let split = matrix.split(tile, to, e.inp.d * phases)?;
+                let args = input_args!(
+                    self,
+                    to,
+                    e,
+                    ConvDgrad {
+                        dinp: dinp,
+                        pad: int(self.pad),
+                        partials: split.partials,
+                        counters: split.counters,
+                        chunks: split.chunks
+                    }
+                );
+                matrix.launch(tile, kernels.dgrad, args, &split, e.inp.d * phases)?
+            }
+        };
+        to.launch(launch.flops(flops));
+        Ok(())
+    }
+}
+
+/// The gradient of an input as a matrix, one for each of so many phases of the stride, which has taps of its own.
+fn input_matrix(e: &Extents) -> (Matrix, usize) {
+    let pixels = e.inp.h.div_ceil(e.stride) * e.inp.w.div_ceil(e.stride);
+    let taps = e.weight.n.div_ceil(e.stride).pow(2);
+    let matrix = Matrix { rows: e.inp.n * pixels, columns: e.inp.c, summed: taps * e.out.c };
+    (matrix, e.stride * e.stride)
 }
 
 #[derive(Debug)]

@@ -7,6 +7,11 @@ use crate::tape::ops::activation::Activation;
 /// Threads a block.
 const THREADS: u32 = 128;
 
+/// Whether the kernels can do it: dgrad has a bit for each tap of a row.
+pub(super) fn takes(e: &Extents) -> bool {
+    e.weight.n <= 15
+}
+
 /// The tile and the kernels of the three passes with it. The kernels for channels in fours leave out tanh, which would be
 /// most of their code.
 pub(super) fn kernels(e: &Extents, matrix: Matrix, act: Activation) -> (Tile, Kernels) {
@@ -16,6 +21,8 @@ pub(super) fn kernels(e: &Extents, matrix: Matrix, act: Activation) -> (Tile, Ke
         let kernels = Kernels {
             forward: entry::CONV_FORWARD_MMA_X1_TF32,
             dgrad: entry::CONV_DGRAD_MMA_X1_TF32,
+            ring_dgrad: entry::CONV_RING_DGRAD_MMA_X1_TF32,
+            ring_tile: tile(128, 32),
             wgrad: entry::CONV_WGRAD_MMA_X1_TF32,
         };
         return (tile(128, 32), kernels);
@@ -24,6 +31,8 @@ pub(super) fn kernels(e: &Extents, matrix: Matrix, act: Activation) -> (Tile, Ke
         let kernels = Kernels {
             forward: entry::CONV_FORWARD_MMA_N64_TF32,
             dgrad: entry::CONV_DGRAD_MMA_N64_TF32,
+            ring_dgrad: entry::CONV_RING_DGRAD_MMA_N64_TF32,
+            ring_tile: tile(128, 64),
             wgrad: entry::CONV_WGRAD_MMA_N64_TF32,
         };
         return (tile(128, 64), kernels);
@@ -32,6 +41,8 @@ pub(super) fn kernels(e: &Extents, matrix: Matrix, act: Activation) -> (Tile, Ke
         let kernels = Kernels {
             forward: entry::CONV_FORWARD_MMA_M64_TF32,
             dgrad: entry::CONV_DGRAD_MMA_M64_TF32,
+            ring_dgrad: entry::CONV_RING_DGRAD_MMA_M64_TF32,
+            ring_tile: tile(64, 128),
             wgrad: entry::CONV_WGRAD_MMA_M64_TF32,
         };
         return (tile(64, 128), kernels);
@@ -39,6 +50,8 @@ pub(super) fn kernels(e: &Extents, matrix: Matrix, act: Activation) -> (Tile, Ke
     let kernels = Kernels {
         forward: entry::CONV_FORWARD_MMA_N128_TF32,
         dgrad: entry::CONV_DGRAD_MMA_N128_TF32,
+        ring_dgrad: entry::CONV_RING_DGRAD_MMA_M64_TF32,
+        ring_tile: tile(64, 128),
         wgrad: entry::CONV_WGRAD_MMA_N128_TF32,
     };
     (tile(128, 128), kernels)

@@ -35,6 +35,9 @@ impl Extents {
 pub(super) struct Kernels {
     pub forward: KernelOf<args::ConvForward>,
     pub dgrad: KernelOf<args::ConvDgrad>,
+    pub ring_dgrad: KernelOf<args::ConvRingDgrad>,
+    /// The tile of the ring's.
+    pub ring_tile: Tile,
     pub wgrad: KernelOf<args::ConvWgrad>,
 }
 
