@@ -279,18 +279,22 @@ mod tests {
         assert!(emulator.release(a).is_ok() && emulator.release(a).is_err());
     }
 
-    #[test]
-    fn a_grid_that_waits_for_itself_is_bounded() {
-        let params = &[Param { name: "n", kind: ParamKind::Int32 }];
-        let kernel: &'static Kernel = Box::leak(Box::new(Kernel {
+    /// A kernel of one number and at most so many threads a block.
+    fn kernel(max_threads: u32) -> &'static Kernel {
+        Box::leak(Box::new(Kernel {
             name: "k",
             module: &kernels::modules()[0],
-            params,
-            max_threads: 64,
+            params: &[Param { name: "n", kind: ParamKind::Int32 }],
+            max_threads,
             line: 1,
             doc: "",
             resources: &[],
-        }));
+        }))
+    }
+
+    #[test]
+    fn a_grid_that_waits_for_itself_is_bounded() {
+        let kernel = kernel(64);
         let launch = |blocks| {
             Launch::dynamic(kernel, vec![Arg::I32(1)]).grid([blocks, 1, 1]).block([64, 1, 1]).cooperative()
         };
@@ -300,5 +304,32 @@ mod tests {
         let error = launch(109).check(&[], target).expect_err("more than are resident");
         let text = "109 blocks that wait for each other, but at most 108 are sure to be resident";
         assert!(error.message().contains(text), "{error}");
+    }
+
+    #[test]
+    fn grids_and_blocks_that_no_gpu_takes_are_refused() {
+        let kernel = kernel(1024);
+        let check = |grid, block| {
+            let launch = Launch::dynamic(kernel, vec![Arg::I32(1)]).grid(grid).block(block);
+            launch.check(&[], Target::default())
+        };
+        for (grid, block) in [
+            ([i32::MAX as u32, 1, 1], [1024, 1, 1]),
+            ([1, 65535, 1], [1, 1024, 1]),
+            ([1, 1, 65535], [4, 4, 64]),
+        ] {
+            assert_eq!(check(grid, block), Ok(()));
+        }
+        for (grid, block, what) in [
+            ([1 << 31, 1, 1], [1, 1, 1], "grid [2147483648, 1, 1] is empty or larger than"),
+            ([1, 65536, 1], [1, 1, 1], "grid [1, 65536, 1]"),
+            ([1, 1, 65536], [1, 1, 1], "grid [1, 1, 65536]"),
+            ([0, 1, 1], [1, 1, 1], "grid [0, 1, 1]"),
+            ([1, 1, 1], [2, 1, 65], "block [2, 1, 65], but at most [1024, 1024, 64] are allowed"),
+            ([1, 1, 1], [2, 512, 2], "2048 threads a block, but at most 1024"),
+        ] {
+            let error = check(grid, block).expect_err("no GPU takes it");
+            assert!(error.message().contains(what), "{error}");
+        }
     }
 }

@@ -56,6 +56,10 @@ pub struct Location {
     pub bytes: u64,
 }
 
+/// Most threads of a block in x, y, z, and most blocks of a grid (CUDA C++ Programming Guide, technical specifications).
+const MAX_BLOCK: [u32; 3] = [1024, 1024, 64];
+const MAX_GRID: [u32; 3] = [i32::MAX as u32, 65535, 65535];
+
 /// One kernel launch, made by [`Launch::new`] from the struct of its kernel's arguments.
 #[derive(Clone, Debug)]
 pub struct Launch {
@@ -223,8 +227,11 @@ impl Launch {
         if threads == 0 || threads > u64::from(k.max_threads) {
             return fail(format!("{threads} threads a block, but at most {} are allowed", k.max_threads));
         }
-        if self.grid.contains(&0) || self.grid[1] > 65535 || self.grid[2] > 65535 {
-            return fail(format!("grid {:?} is empty or too large", self.grid));
+        if self.block.iter().zip(MAX_BLOCK).any(|(&is, most)| is > most) {
+            return fail(format!("block {:?}, but at most {MAX_BLOCK:?} are allowed", self.block));
+        }
+        if self.grid.contains(&0) || self.grid.iter().zip(MAX_GRID).any(|(&is, most)| is > most) {
+            return fail(format!("grid {:?} is empty or larger than {MAX_GRID:?}", self.grid));
         }
         let blocks = self.blocks();
         if self.cooperative && blocks > u64::from(target.sms) {
