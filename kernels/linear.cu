@@ -6,6 +6,7 @@
 
 constexpr int THREADS = 128;
 constexpr int NB = 4;
+constexpr int SPLIT = 8;  // warps that share the sum over outputs
 
 // A block an output row. grid (O, D)
 extern "C" __global__ void __launch_bounds__(THREADS)
@@ -31,24 +32,34 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
 }
 
-// dinp [D*N, I] (+)= dout W. A thread an input, all outputs in order. grid (ceil(I / THREADS), D)
-extern "C" __global__ void __launch_bounds__(THREADS)
+// dinp [D*N, I] (+)= dout W. A warp 32 inputs of every SPLIT-th output; the block's warps then add up what they have, in
+// order. grid (ceil(I / WARP), D)
+extern "C" __global__ void __launch_bounds__(WARP * SPLIT)
     linear_backward_input_f32(ADDS_IF(accumulate) float *dinp, const float *dout, const float *weight, int N, int I,
                               int O, int accumulate) {
-    const int i = blockIdx.x * THREADS + threadIdx.x, d = blockIdx.y;
-    if (i >= I) return;
-    const float *w = weight + (size_t)d * O * I + i;
+    __shared__ float parts[SPLIT][NB][WARP];
+    const int lane = threadIdx.x % WARP, part = threadIdx.x / WARP, i = blockIdx.x * WARP + lane, d = blockIdx.y;
+    const float *w = weight + (size_t)d * O * I + min(i, I - 1);
     for (int n0 = 0; n0 < N; n0 += NB) {
+        const float *dy = dout + ((size_t)d * N + n0) * O;
         float acc[NB] = {};
-        for (int o = 0; o < O; ++o) {
+#pragma unroll 8
+        for (int o = part; o < O; o += SPLIT) {
             const float wo = w[(size_t)o * I];
 #pragma unroll
             for (int n = 0; n < NB; ++n)
-                if (n0 + n < N) acc[n] = fmaf(wo, dout[((size_t)d * N + n0 + n) * O + o], acc[n]);
+                if (n0 + n < N) acc[n] = fmaf(wo, dy[n * O + o], acc[n]);
         }
+        __syncthreads();
 #pragma unroll
-        for (int n = 0; n < NB; ++n)
-            if (n0 + n < N) store(dinp + ((size_t)d * N + n0 + n) * I + i, acc[n], accumulate);
+        for (int n = 0; n < NB; ++n) parts[part][n][lane] = acc[n];
+        __syncthreads();
+        // A warp an image.
+        if (part >= NB || n0 + part >= N || i >= I) continue;
+        float sum = 0.f;
+#pragma unroll
+        for (int p = 0; p < SPLIT; ++p) sum += parts[p][part][lane];
+        store(dinp + ((size_t)d * N + n0 + part) * I + i, sum, accumulate);
     }
 }
 

@@ -13,6 +13,8 @@ use crate::tensor::Shape;
 
 /// Threads a block, as the kernels have it.
 const THREADS: usize = 128;
+/// Threads a block of the gradient of the input.
+const INPUT_THREADS: u32 = 256;
 
 impl Tape {
     /// Linear layer without bias over the whole image, `weight [D, 1, 1, O, I]`: `[D, N, 1, 1, O]`.
@@ -98,8 +100,10 @@ impl Operation for LinearInputGrad {
             i: int(w.c),
             o: int(w.w),
         };
-        let grid = [ceil_div(w.c, THREADS), w.d as u32, 1];
-        to.launch(blocks(Launch::new(entry::LINEAR_BACKWARD_INPUT_F32, args)?, grid).flops(2 * w.len() * n));
+        let launch = Launch::new(entry::LINEAR_BACKWARD_INPUT_F32, args)?
+            .grid([ceil_div(w.c, 32), w.d as u32, 1])
+            .block([INPUT_THREADS, 1, 1]);
+        to.launch(launch.flops(2 * w.len() * n));
         Ok(())
     }
 }
