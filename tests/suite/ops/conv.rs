@@ -1,4 +1,6 @@
-use ugatit::tape::{Activation, ConvVariant, LowerOptions, Precision, Seed, Spectral};
+use ugatit::device::emulator::{Emulator, Options};
+use ugatit::device::executable::DeviceHandle;
+use ugatit::tape::{Activation, ConvVariant, LowerOptions, Precision, Seed, Spectral, plan_with};
 use ugatit::tensor::Shape;
 
 use super::pad::pad;
@@ -223,5 +225,78 @@ fn tensor_cores_err_by_no_more_than_their_operands_are_rounded() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn tensor_cores_move_and_do_what_their_tiles_say() {
+    if crate::device().lock().kind() != ugatit::device::DeviceKind::Emulator {
+        return; // nothing else counts
+    }
+    // Input, CO, K, stride, padding; rows and columns of the tiles of forward pass, dgrad and wgrad. All tiles are full.
+    let cases = [
+        (Shape::new(1, 2, 16, 16, 128), 128, 3, 1, 1, [[128, 128]; 3]),
+        (Shape::new(2, 2, 32, 32, 128), 64, 3, 1, 1, [[128, 64], [128, 128], [128, 64]]),
+        (Shape::new(1, 1, 8, 8, 128), 128, 1, 1, 0, [[64, 128], [64, 128], [128, 128]]),
+        (Shape::new(1, 2, 32, 32, 64), 128, 4, 2, 1, [[128, 128], [128, 64], [128, 128]]),
+    ];
+    for (s, co, k, stride, p, tiles) in cases {
+        let out = Shape { h: s.h / stride, w: s.w / stride, c: co, ..s };
+        let weight = Shape::new(s.d, k, k, s.c, co);
+        let mut t = Recording::default();
+        let [x, w, dy, dx, dw] =
+            [("x", s), ("w", weight), ("dy", out), ("dx", s), ("dw", weight)].map(|(n, s)| t.state(n, s));
+        let padded = if p > 0 { t.tape.pad(x, p, 1) } else { x };
+        let y = t.tape.conv("y", padded, w, None, None, stride, Activation::None);
+        assert_eq!(t.tape.shape(y), out);
+        t.tape.keep(y);
+        t.tape.backward(&[Seed::Upstream(y, dy)], &[(x, dx), (w, dw)]);
+        // One multiprocessor: no sum is split.
+        let mut options = LowerOptions { precision: Precision::Tf32, ..LowerOptions::default() };
+        options.target.sms = 1;
+        let planned = plan_with("conv", &t.tape, &t.layout, options).expect("plans");
+        let device = DeviceHandle::new(Emulator::new(Options { count: true, ..Options::default() }));
+        let loaded = planned.load(&device).expect("loads");
+        let mut r = rng("counts");
+        for (v, s) in [(x, s), (w, weight), (dy, out)] {
+            let values: Vec<f32> = random(&mut r, s, 1.0, 0.0).x.iter().map(|&v| v as f32).collect();
+            loaded.write(v, &values).expect("writes");
+        }
+        loaded.executable().run().expect("runs");
+        let counted = loaded.executable().counters().expect("it counts");
+
+        let pixels = out.n * out.pixels();
+        let matrices = [
+            // Rows, columns, sum and number of the matrices.
+            ("forward", pixels, co, k * k * s.c, s.d),
+            (
+                "dgrad",
+                s.n * s.pixels() / (stride * stride),
+                s.c,
+                k.div_ceil(stride).pow(2) * co,
+                s.d * stride * stride,
+            ),
+            ("wgrad", k * k * s.c, co, pixels, s.d),
+        ];
+        for ((pass, rows, columns, summed, matrices), [bm, bn]) in matrices.into_iter().zip(tiles) {
+            let kernel = format!("conv_{pass}_mma_");
+            let of: Vec<_> = counted.iter().filter(|l| l.kernel.starts_with(&kernel)).collect();
+            let [launch] = of[..] else { panic!("{} launches of {kernel}", of.len()) };
+            let all = launch.total();
+            let name = format!("{s} to {co}, {k}x{k} stride {stride}: {}", launch.kernel);
+            let flops = 2 * matrices * rows * columns * summed;
+            // m16n8k8: 2048 operations an instruction.
+            assert_eq!(all.matrix_instructions as usize, flops / 2048, "{name}");
+            assert_eq!(all.bank_conflicts, 0, "{name}");
+            // A copy reads nothing where padding or another phase's taps are; so dgrad may read less.
+            let operands = 4 * matrices * rows * columns * summed * (bm + bn) / (bm * bn);
+            let read = all.global_read_bytes as f64 / operands as f64;
+            let least = if pass == "dgrad" { 0.5 } else { 0.999 };
+            assert!((least..=1.05).contains(&read), "{name}: reads {read:.3} of what its tiles say");
+            assert_eq!(all.global_written_bytes as usize, 4 * matrices * rows * columns, "{name}");
+        }
+        let ring =
+            counted.iter().find(|l| l.kernel.starts_with("conv_ring")).map(|l| l.total().bank_conflicts);
+        assert!(ring.is_none_or(|conflicts| conflicts == 0), "{s}: bank conflicts at the border");
     }
 }
