@@ -2,7 +2,7 @@
 //
 // A pixel u of the unpadded input has its gradient from every padded position that shows it. One of them is its own,
 // u + P. The pixels next to the border, the targets, have others: mirror images (see `mirror`), of kind 1 to the left or
-// above, 2 to the right or below, and pairs of them in the corners. An image meets few of the K x K taps: those that look
+// above, 2 to the right or below, and pairs of them in the corners. An image meets few of the K x KW taps: those that look
 // over the border. So a block of targets first lists the (kind, tap) that any of its rows needs, and sums over those.
 #pragma once
 #include "common/common.cuh"
@@ -66,7 +66,7 @@ struct Ring {
 
     // Fills the list for the targets m0 to m0 + rows; returns its length. All threads of the block.
     template <int THREADS>
-    __device__ __forceinline__ int build(const Targets &targets, int m0, int rows, int K, int S, int OH, int OW) {
+    __device__ __forceinline__ int build(const Targets &targets, int m0, int rows, int K, int KW, int S, int OH, int OW) {
         const int t = threadIdx.x, end = min(m0 + rows, targets.count());
         for (int i = t; i < RING_WORDS; i += THREADS) wanted[i] = 0;
         __syncthreads();
@@ -76,20 +76,20 @@ struct Ring {
             for (int kind = 1; kind < 9; ++kind)
                 for (int kh = 0; kh < K; ++kh) {
                     if (image_reads(kind / 3, kh, h, targets.H, targets.P, S, OH) < 0) continue;
-                    for (int kw = 0; kw < K; ++kw) {
+                    for (int kw = 0; kw < KW; ++kw) {
                         if (image_reads(kind % 3, kw, w, targets.W, targets.P, S, OW) < 0) continue;
-                        const int entry = (kind * K + kh) * K + kw;
+                        const int entry = (kind * K + kh) * KW + kw;
                         atomicOr(&wanted[entry / 32], 1u << entry % 32);
                     }
                 }
         }
         __syncthreads();
-        for (int entry = t; entry < 9 * K * K; entry += THREADS) {
+        for (int entry = t; entry < 9 * K * KW; entry += THREADS) {
             if (!(wanted[entry / 32] >> entry % 32 & 1)) continue;
             int at = __popc(wanted[entry / 32] & ((1u << entry % 32) - 1));
             for (int i = 0; i < entry / 32; ++i) at += __popc(wanted[i]);
-            const int kind = entry / (K * K), tap = entry % (K * K);
-            list[at] = ImageTap{kind / 3, kind % 3, tap / K, tap % K}.pack();
+            const int kind = entry / (K * KW), tap = entry % (K * KW);
+            list[at] = ImageTap{kind / 3, kind % 3, tap / KW, tap % KW}.pack();
         }
         int length = 0;
         for (int i = 0; i < RING_WORDS; ++i) length += __popc(wanted[i]);

@@ -94,21 +94,21 @@ __device__ __forceinline__ void accumulate_tiles(float (&acc)[TM][BN / 16], Tile
 template <int BN>
 __device__ __forceinline__ void forward(float *out, const float *inp, const float *weight, const float *bias,
                                         const float *scale, float *partials, unsigned *counters, int N, int H, int W,
-                                        int CI, int OH, int OW, int CO, int K, int S, int n_per_scale, int act,
+                                        int CI, int OH, int OW, int CO, int K, int KW, int S, int n_per_scale, int act,
                                         int chunks) {
     __shared__ Tile<BN> tiles[2];
     __shared__ bool comes_last;
     const Chunk c(ceil_div(CO, BN), chunks);
     const int t = threadIdx.x, d = blockIdx.z, P = OH * OW, M = N * P;
-    const int m0 = blockIdx.x * BM, n0 = c.column * BN, KK = K * K * CI, slices = ceil_div(KK, BK);
+    const int m0 = blockIdx.x * BM, n0 = c.column * BN, KK = K * KW * CI, slices = ceil_div(KK, BK);
     const int first = c.first(slices), k0 = first * BK, tap = k0 / CI;
 
     // A: thread t reads four channels of pixel m0 + t / 2.
     const int am = m0 + t / 2, ak = t % 2 * 4;
     const int pixel = min(am, M - 1), image = d * N + pixel / P, oh = pixel % P / OW, ow = pixel % OW;
     const float *x = inp + (((size_t)image * H + oh * S) * W + ow * S) * CI;
-    int ci = k0 - tap * CI + ak, kh = tap / K, kw = tap % K;
-    while (ci >= CI) ci -= CI, kw + 1 < K ? ++kw : (kw = 0, ++kh);
+    int ci = k0 - tap * CI + ak, kh = tap / KW, kw = tap % KW;
+    while (ci >= CI) ci -= CI, kw + 1 < KW ? ++kw : (kw = 0, ++kh);
     // B: thread t reads four output channels of one k.
     constexpr int B_THREADS = BN / 4;
     const int bk = t / B_THREADS, bn = n0 + t % B_THREADS * 4;
@@ -118,7 +118,7 @@ __device__ __forceinline__ void forward(float *out, const float *inp, const floa
     auto fetch = [&](float4 &a, float4 &b) {
         a = kh < K && am < M ? load4(x + ((size_t)kh * W + kw) * CI + ci) : zero4();
         ci += BK;
-        while (ci >= CI) ci -= CI, kw + 1 < K ? ++kw : (kw = 0, ++kh);
+        while (ci >= CI) ci -= CI, kw + 1 < KW ? ++kw : (kw = 0, ++kh);
         if (bk < BK) b = k < KK && bn < CO ? load4(w + (size_t)k * CO) : zero4();
         k += BK;
     };
@@ -157,7 +157,7 @@ __device__ __forceinline__ void forward(float *out, const float *inp, const floa
 template <int BN>
 __device__ __forceinline__ void dgrad(float *dinp, const float *dout, const float *weight, const float *scale,
                                       float *partials, unsigned *counters, int N, int H, int W, int CI, int OH, int OW,
-                                      int CO, int K, int S, int pad, int n_per_scale, int chunks, int accumulate) {
+                                      int CO, int K, int KW, int S, int pad, int n_per_scale, int chunks, int accumulate) {
     __shared__ Tile<BN> tiles[2];
     __shared__ bool comes_last;
     const Chunk c(ceil_div(CI, BN), chunks);
@@ -167,7 +167,7 @@ __device__ __forceinline__ void dgrad(float *dinp, const float *dout, const floa
     const int PW = columns.count, P = rows.count * PW, M = N * P;
     const int m0 = blockIdx.x * BM, n0 = c.column * BN;
     if (m0 >= M) return;  // phases of an odd side differ in size
-    const int TH = phase_h < K ? ceil_div(K - phase_h, S) : 0, TW = phase_w < K ? ceil_div(K - phase_w, S) : 0;
+    const int TH = phase_h < K ? ceil_div(K - phase_h, S) : 0, TW = phase_w < KW ? ceil_div(KW - phase_w, S) : 0;
     const int KK = TH * TW * CO, slices = ceil_div(KK, BK);
     const int first = c.first(slices), k0 = first * BK, tap0 = k0 / CO;
 
@@ -179,7 +179,7 @@ __device__ __forceinline__ void dgrad(float *dinp, const float *dout, const floa
     while (co >= CO) co -= CO, tw + 1 < TW ? ++tw : (tw = 0, ++th);
     // B: four gradient channels of one input channel, transposed like A.
     const int bn = n0 + t / 2;
-    const float *w = weight + ((size_t)d * K * K * CI + min(bn, CI - 1)) * CO;
+    const float *w = weight + ((size_t)d * K * KW * CI + min(bn, CI - 1)) * CO;
 
     auto fetch = [&](float4 &a, float4 &b) {
         const int oh = ph - th, ow = pw - tw;
@@ -187,7 +187,7 @@ __device__ __forceinline__ void dgrad(float *dinp, const float *dout, const floa
         a = inside ? load4(dy + ((size_t)oh * OW + ow) * CO + co) : zero4();
         if (t < 2 * BN) {
             const int kh = phase_h + th * S, kw = phase_w + tw * S;
-            b = tap && bn < CI ? load4(w + (size_t)(kh * K + kw) * CI * CO + co) : zero4();
+            b = tap && bn < CI ? load4(w + (size_t)(kh * KW + kw) * CI * CO + co) : zero4();
         }
         co += BK;
         while (co >= CO) co -= CO, tw + 1 < TW ? ++tw : (tw = 0, ++th);
@@ -228,7 +228,7 @@ __device__ __forceinline__ void dgrad(float *dinp, const float *dout, const floa
 template <int BN>
 __device__ __forceinline__ void ring_dgrad(float *dinp, const float *dout, const float *weight, const float *scale,
                                            float *partials, unsigned *counters, int N, int H, int W, int CI, int OH,
-                                           int OW, int CO, int K, int S, int pad, int n_per_scale, int chunks) {
+                                           int OW, int CO, int K, int KW, int S, int pad, int n_per_scale, int chunks) {
     __shared__ Tile<BN> tiles[2];
     __shared__ Ring ring;
     __shared__ bool comes_last;
@@ -236,7 +236,7 @@ __device__ __forceinline__ void ring_dgrad(float *dinp, const float *dout, const
     const Targets targets(N, H, W, pad);
     const int t = threadIdx.x, d = blockIdx.z, M = targets.count();
     const int m0 = blockIdx.x * BM, n0 = c.column * BN;
-    const int entries = ring.build<THREADS>(targets, m0, BM, K, S, OH, OW);
+    const int entries = ring.build<THREADS>(targets, m0, BM, K, KW, S, OH, OW);
     const int slices = ceil_div(entries * CO, BK), first = c.first(slices), k0 = first * BK;
 
     // A: four gradient channels that a target's image meets, by the entry of the list that the slice has come to.
@@ -248,7 +248,7 @@ __device__ __forceinline__ void ring_dgrad(float *dinp, const float *dout, const
     while (co >= CO) co -= CO, ++entry;
     // B: four gradient channels of one input channel, transposed like A.
     const int bn = n0 + t / 2;
-    const float *weights = weight + ((size_t)d * K * K * CI + min(bn, CI - 1)) * CO;
+    const float *weights = weight + ((size_t)d * K * KW * CI + min(bn, CI - 1)) * CO;
 
     auto fetch = [&](float4 &a, float4 &b) {
         const bool there = entry < entries;
@@ -256,7 +256,7 @@ __device__ __forceinline__ void ring_dgrad(float *dinp, const float *dout, const
         const int oh = image_reads(at.kind_h, at.kh, h, H, pad, S, OH), ow = image_reads(at.kind_w, at.kw, w, W, pad, S, OW);
         const bool inside = there && am < M && oh >= 0 && ow >= 0;
         a = inside ? load4(dout + (((size_t)image * OH + oh) * OW + ow) * CO + co) : zero4();
-        if (t < 2 * BN) b = there && bn < CI ? load4(weights + (size_t)(at.kh * K + at.kw) * CI * CO + co) : zero4();
+        if (t < 2 * BN) b = there && bn < CI ? load4(weights + (size_t)(at.kh * KW + at.kw) * CI * CO + co) : zero4();
         co += BK;
         while (co >= CO) co -= CO, ++entry;
     };
@@ -297,18 +297,18 @@ __device__ __forceinline__ void ring_dgrad(float *dinp, const float *dout, const
 template <int BN>
 __device__ __forceinline__ void wgrad(float *dweight, const float *inp, const float *dout, const float *scale,
                                       float *partials, unsigned *counters, int N, int H, int W, int CI, int OH, int OW,
-                                      int CO, int K, int S, int n_per_scale, int chunks, int accumulate) {
+                                      int CO, int K, int KW, int S, int n_per_scale, int chunks, int accumulate) {
     __shared__ Tile<BN> tiles[2];
     __shared__ bool comes_last;
     const Chunk c(ceil_div(CO, BN), chunks);
     const int d = blockIdx.z;
-    const int t = threadIdx.x, P = OH * OW, pixels = N * P, M = K * K * CI;
+    const int t = threadIdx.x, P = OH * OW, pixels = N * P, M = K * KW * CI;
     const int m0 = blockIdx.x * BM, n0 = c.column * BN;
     const int begin = c.first(pixels), end = c.end(pixels);
 
     // A: four input channels of one tap at one pixel; B: four output channels at one pixel.
     const int ak = t / 32, am = m0 + t % 32 * 4, row = min(am, M - 4);
-    const int tap = row / CI, offset = (tap / K * W + tap % K) * CI + row % CI;
+    const int tap = row / CI, offset = (tap / KW * W + tap % KW) * CI + row % CI;
     constexpr int B_THREADS = BN / 4;
     const int bk = t / B_THREADS, bn = n0 + t % B_THREADS * 4;
     int a_pixel = begin + ak, b_pixel = begin + bk;
@@ -353,29 +353,29 @@ __device__ __forceinline__ void wgrad(float *dweight, const float *inp, const fl
     extern "C" __global__ void __launch_bounds__(THREADS) conv_forward_gemm_n##BN##_f32(                              \
         float *out, const float *inp, const float *weight, OPTIONAL const float *bias, OPTIONAL const float *scale,   \
         OPTIONAL SCRATCH float *partials, OPTIONAL SCRATCH unsigned *counters, int N, int H, int W, int CI, int OH,   \
-        int OW, int CO, int K, int S, int n_per_scale, int act, int chunks) {                                         \
-        forward<BN>(out, inp, weight, bias, scale, partials, counters, N, H, W, CI, OH, OW, CO, K, S, n_per_scale,    \
+        int OW, int CO, int K, int KW, int S, int n_per_scale, int act, int chunks) {                                 \
+        forward<BN>(out, inp, weight, bias, scale, partials, counters, N, H, W, CI, OH, OW, CO, K, KW, S, n_per_scale,\
                     act, chunks);                                                                                     \
     }                                                                                                                 \
     extern "C" __global__ void BOUNDS conv_dgrad_gemm_n##BN##_f32(                                                    \
         ADDS_IF(accumulate) float *dinp, const float *dout, const float *weight, OPTIONAL const float *scale,         \
         OPTIONAL SCRATCH float *partials, OPTIONAL SCRATCH unsigned *counters, int N, int H, int W, int CI, int OH,   \
-        int OW, int CO, int K, int S, int pad, int n_per_scale, int chunks, int accumulate) {                         \
-        dgrad<BN>(dinp, dout, weight, scale, partials, counters, N, H, W, CI, OH, OW, CO, K, S, pad, n_per_scale,     \
+        int OW, int CO, int K, int KW, int S, int pad, int n_per_scale, int chunks, int accumulate) {                 \
+        dgrad<BN>(dinp, dout, weight, scale, partials, counters, N, H, W, CI, OH, OW, CO, K, KW, S, pad, n_per_scale, \
                   chunks, accumulate);                                                                                \
     }                                                                                                                 \
-    extern "C" __global__ void __launch_bounds__(THREADS, 1) conv_ring_dgrad_gemm_n##BN##_f32(                           \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1) conv_ring_dgrad_gemm_n##BN##_f32(                        \
         INOUT float *dinp, const float *dout, const float *weight, OPTIONAL const float *scale,                       \
         OPTIONAL SCRATCH float *partials, OPTIONAL SCRATCH unsigned *counters, int N, int H, int W, int CI, int OH,   \
-        int OW, int CO, int K, int S, int pad, int n_per_scale, int chunks) {                                         \
-        ring_dgrad<BN>(dinp, dout, weight, scale, partials, counters, N, H, W, CI, OH, OW, CO, K, S, pad,             \
+        int OW, int CO, int K, int KW, int S, int pad, int n_per_scale, int chunks) {                                 \
+        ring_dgrad<BN>(dinp, dout, weight, scale, partials, counters, N, H, W, CI, OH, OW, CO, K, KW, S, pad,         \
                        n_per_scale, chunks);                                                                          \
     }                                                                                                                 \
     extern "C" __global__ void BOUNDS conv_wgrad_gemm_n##BN##_f32(                                                    \
         ADDS_IF(accumulate) float *dweight, const float *inp, const float *dout, OPTIONAL const float *scale,         \
         OPTIONAL SCRATCH float *partials, OPTIONAL SCRATCH unsigned *counters, int N, int H, int W, int CI, int OH,   \
-        int OW, int CO, int K, int S, int n_per_scale, int chunks, int accumulate) {                                  \
-        wgrad<BN>(dweight, inp, dout, scale, partials, counters, N, H, W, CI, OH, OW, CO, K, S, n_per_scale, chunks,  \
+        int OW, int CO, int K, int KW, int S, int n_per_scale, int chunks, int accumulate) {                          \
+        wgrad<BN>(dweight, inp, dout, scale, partials, counters, N, H, W, CI, OH, OW, CO, K, KW, S, n_per_scale, chunks,\
                   accumulate);                                                                                        \
     }
 

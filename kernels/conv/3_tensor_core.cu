@@ -295,11 +295,11 @@ __device__ __forceinline__ void store_columns(float *row, int n, int columns, fl
 template <class S, int X>
 __device__ __forceinline__ void forward(float *out, const float *inp, const float *weight, const float *bias,
                                         const float *scale, float *partials, unsigned *counters, int N, int H, int W,
-                                        int CI, int OH, int OW, int CO, int K, int stride, int n_per_scale, int act,
+                                        int CI, int OH, int OW, int CO, int K, int KW, int stride, int n_per_scale, int act,
                                         int chunks) {
     __shared__ __align__(128) Stage<S> stages[STAGES];
     const Chunk c(ceil_div(CO, S::BN), chunks);
-    const int d = blockIdx.z, P = OH * OW, M = N * P, KK = K * K * CI, slices = ceil_div(KK, BK);
+    const int d = blockIdx.z, P = OH * OW, M = N * P, KK = K * KW * CI, slices = ceil_div(KK, BK);
     const int m0 = blockIdx.x * S::BM, n0 = c.column * S::BN, first = c.first(slices);
 
     // A: X channels of the same tap at some pixels.
@@ -312,7 +312,7 @@ __device__ __forceinline__ void forward(float *out, const float *inp, const floa
         x[i] = ((image * H + oh * stride) * W + ow * stride) * CI;
     }
     const int k0 = first * BK + A::k(), tap = k0 / CI;
-    int ci = k0 - tap * CI, kh = tap / K, kw = tap - kh * K;
+    int ci = k0 - tap * CI, kh = tap / KW, kw = tap - kh * KW;
     // B: X output channels at some k.
     using B = KSlowest<X, S::BN>;
     const int bn = n0 + B::column();
@@ -326,7 +326,7 @@ __device__ __forceinline__ void forward(float *out, const float *inp, const floa
         for (int i = 0; i < A::COUNT; ++i)
             copy<X>(A::to(a_to + stage, i), inp + (x[i] + offset), kh < K && m0 + A::row(i) < M);
         ci += BK;
-        while (ci >= CI) ci -= CI, kw + 1 < K ? ++kw : (kw = 0, ++kh);
+        while (ci >= CI) ci -= CI, kw + 1 < KW ? ++kw : (kw = 0, ++kh);
 #pragma unroll
         for (int i = 0; i < B::COUNT; ++i)
             copy<X>(B::to(b_to + stage, i), w + i * B::STEP * CO, k + i * B::STEP < KK && bn < CO);
@@ -363,10 +363,10 @@ __device__ __forceinline__ void forward(float *out, const float *inp, const floa
 // As in variant 2: the gradient of an input of H x W pixels that is reflect-padded by P, without what its border has from
 // its mirror images; those are the next kernel's. Pixels of one phase ((h + P) % S, (w + P) % S) meet the same taps;
 // blockIdx.z = d * S * S + phase. grid (ceil(N * ceil(H / S) * ceil(W / S) / BM), chunks * ceil(CI / BN), D * S * S)
-template <class S, int X>
+template <class S, int X, int XO>
 __device__ __forceinline__ void dgrad(float *dinp, const float *dout, const float *weight, const float *scale,
                                       float *partials, unsigned *counters, int N, int H, int W, int CI, int OH, int OW,
-                                      int CO, int K, int stride, int pad, int n_per_scale, int chunks, int accumulate) {
+                                      int CO, int K, int KW, int stride, int pad, int n_per_scale, int chunks, int accumulate) {
     __shared__ __align__(128) Stage<S> stages[STAGES];
     const Chunk c(ceil_div(CI, S::BN), chunks);
     const int d = blockIdx.z / (stride * stride), phase = blockIdx.z % (stride * stride);
@@ -375,7 +375,7 @@ __device__ __forceinline__ void dgrad(float *dinp, const float *dout, const floa
     const int PW = columns_of.count, P = rows_of.count * PW, M = N * P;
     const int m0 = blockIdx.x * S::BM, n0 = c.column * S::BN;
     if (m0 >= M) return;  // phases of an odd side differ in size
-    const int TH = phase_h < K ? ceil_div(K - phase_h, stride) : 0, TW = phase_w < K ? ceil_div(K - phase_w, stride) : 0;
+    const int TH = phase_h < K ? ceil_div(K - phase_h, stride) : 0, TW = phase_w < KW ? ceil_div(KW - phase_w, stride) : 0;
     const int KK = TH * TW * CO, slices = ceil_div(KK, BK), first = c.first(slices);
 
     // A: X gradient channels at some pixels, at the tap the slice has come to.
@@ -399,7 +399,7 @@ __device__ __forceinline__ void dgrad(float *dinp, const float *dout, const floa
     using B = KFastest<X, S::BN, true>;
     const unsigned b_to = shared_address(stages->b + B::first());
     static_assert(A::STEP == B::STEP, "both operands at the same k");
-    const float *w = weight + ((size_t)d * K * K * CI + n0 + B::row(0)) * CO;
+    const float *w = weight + ((size_t)d * K * KW * CI + n0 + B::row(0)) * CO;
 
     auto fetch = [&](unsigned stage) {
         const int back = (th * OW + tw) * CO - co;
@@ -409,7 +409,7 @@ __device__ __forceinline__ void dgrad(float *dinp, const float *dout, const floa
         for (int i = 0; i < A::COUNT; ++i)
             copy<X>(A::to(a_to + stage, i), dout + (dy[i] - back), (inside[i] & tap_bits) == tap_bits);
         const int kh = phase_h + th * stride, kw = phase_w + tw * stride;
-        const size_t tap = there ? (size_t)(kh * K + kw) * CI * CO + co : 0;
+        const size_t tap = there ? (size_t)(kh * KW + kw) * CI * CO + co : 0;
 #pragma unroll
         for (int i = 0; i < B::COUNT; ++i)
             copy<X>(B::to(b_to + stage, i), w + tap + i * B::STEP * CO, there && n0 + B::row(i) < CI);
@@ -434,23 +434,23 @@ __device__ __forceinline__ void dgrad(float *dinp, const float *dout, const floa
         float *row = dinp + (((size_t)image * H + h) * W + w) * CI;
         return [=](int n, float4 &v) {
             v = make_float4(v.x * factor, v.y * factor, v.z * factor, v.w * factor);
-            if (there) store_columns<X>(row, n, CI, v, accumulate);
+            if (there) store_columns<XO>(row, n, CI, v, accumulate);
         };
     });
 }
 
 // The rest of that gradient, added: what the targets next to the border have from their mirror images, see ring.cuh.
 // grid (ceil(N * targets / BM), chunks * ceil(CI / BN), D)
-template <class S, int X>
+template <class S, int X, int XO>
 __device__ __forceinline__ void ring_dgrad(float *dinp, const float *dout, const float *weight, const float *scale,
                                            float *partials, unsigned *counters, int N, int H, int W, int CI, int OH,
-                                           int OW, int CO, int K, int stride, int pad, int n_per_scale, int chunks) {
+                                           int OW, int CO, int K, int KW, int stride, int pad, int n_per_scale, int chunks) {
     __shared__ __align__(128) Stage<S> stages[STAGES];
     __shared__ Ring ring;
     const Chunk c(ceil_div(CI, S::BN), chunks);
     const Targets targets(N, H, W, pad);
     const int d = blockIdx.z, M = targets.count(), m0 = blockIdx.x * S::BM, n0 = c.column * S::BN;
-    const int entries = ring.build<THREADS>(targets, m0, S::BM, K, stride, OH, OW);
+    const int entries = ring.build<THREADS>(targets, m0, S::BM, K, KW, stride, OH, OW);
     const int slices = ceil_div(entries * CO, BK), first = c.first(slices);
 
     // A: X gradient channels that some targets' images meet, by the entry of the list that the slice has come to.
@@ -467,7 +467,7 @@ __device__ __forceinline__ void ring_dgrad(float *dinp, const float *dout, const
     // B: the same k of some input channels.
     using B = KFastest<X, S::BN, true>;
     const unsigned b_to = shared_address(stages->b + B::first());
-    const float *weights = weight + ((size_t)d * K * K * CI + n0 + B::row(0)) * CO;
+    const float *weights = weight + ((size_t)d * K * KW * CI + n0 + B::row(0)) * CO;
 
     auto fetch = [&](unsigned stage) {
         const bool there = entry < entries;
@@ -479,7 +479,7 @@ __device__ __forceinline__ void ring_dgrad(float *dinp, const float *dout, const
             const bool inside = there && image[i] >= 0 && oh >= 0 && ow >= 0;
             copy<X>(A::to(a_to + stage, i), dout + (inside ? ((image[i] * OH + oh) * OW + ow) * CO + co : 0), inside);
         }
-        const size_t tap = there ? (size_t)(at.kh * K + at.kw) * CI * CO + co : 0;
+        const size_t tap = there ? (size_t)(at.kh * KW + at.kw) * CI * CO + co : 0;
 #pragma unroll
         for (int i = 0; i < B::COUNT; ++i)
             copy<X>(B::to(b_to + stage, i), weights + tap + i * B::STEP * CO, there && n0 + B::row(i) < CI);
@@ -504,7 +504,7 @@ __device__ __forceinline__ void ring_dgrad(float *dinp, const float *dout, const
         float *row = dinp + (((size_t)image * H + h) * W + w) * CI;
         return [=](int n, float4 &v) {
             v = make_float4(v.x * factor, v.y * factor, v.z * factor, v.w * factor);
-            if (there) store_columns<X>(row, n, CI, v, 1);
+            if (there) store_columns<XO>(row, n, CI, v, 1);
         };
     });
 }
@@ -515,10 +515,10 @@ __device__ __forceinline__ void ring_dgrad(float *dinp, const float *dout, const
 template <class S, int X>
 __device__ __forceinline__ void wgrad(float *dweight, const float *inp, const float *dout, const float *scale,
                                       float *partials, unsigned *counters, int N, int H, int W, int CI, int OH, int OW,
-                                      int CO, int K, int stride, int n_per_scale, int chunks, int accumulate) {
+                                      int CO, int K, int KW, int stride, int n_per_scale, int chunks, int accumulate) {
     __shared__ __align__(128) Stage<S> stages[STAGES];
     const Chunk c(ceil_div(CO, S::BN), chunks);
-    const int d = blockIdx.z, P = OH * OW, M = K * K * CI, m0 = blockIdx.x * S::BM, n0 = c.column * S::BN;
+    const int d = blockIdx.z, P = OH * OW, M = K * KW * CI, m0 = blockIdx.x * S::BM, n0 = c.column * S::BN;
     const int groups = scale ? N / n_per_scale : 1, pixels = N / groups * P, group_slices = ceil_div(pixels, BK);
     const int first = c.first(groups * group_slices), slices = c.end(groups * group_slices) - first;
 
@@ -526,7 +526,7 @@ __device__ __forceinline__ void wgrad(float *dweight, const float *inp, const fl
     using A = KSlowest<X, S::BM>;
     using B = KSlowest<X, S::BN>;
     const int am = m0 + A::column(), tap = min(am, M - X) / CI, bn = n0 + B::column();
-    const float *x = inp + (tap / K * W + tap % K) * CI + min(am, M - X) % CI;
+    const float *x = inp + (tap / KW * W + tap % KW) * CI + min(am, M - X) % CI;
     const float *dy = dout + (size_t)d * N * P * CO + bn;
     const unsigned a_to = shared_address(stages->a + A::first()), b_to = shared_address(stages->b + B::first());
     // The next slice, its pixel of B, and the pixel of A: in its group, in its image, and where that lies.
@@ -584,44 +584,45 @@ __device__ __forceinline__ void wgrad(float *dweight, const float *inp, const fl
     });
 }
 
-#define CONV_TENSOR_CORE(NAME, X, ...)                                                                                \
+#define CONV_TENSOR_CORE(NAME, X, XO, ...)                                                                            \
     extern "C" __global__ void __launch_bounds__(THREADS, 2) conv_forward_mma_##NAME##_tf32(                          \
         float *out, const float *inp, const float *weight, OPTIONAL const float *bias, OPTIONAL const float *scale,   \
         OPTIONAL SCRATCH float *partials, OPTIONAL SCRATCH unsigned *counters, int N, int H, int W, int CI, int OH,   \
-        int OW, int CO, int K, int S, int n_per_scale, int act, int chunks) {                                         \
+        int OW, int CO, int K, int KW, int S, int n_per_scale, int act, int chunks) {                                 \
         forward<Shape<__VA_ARGS__>, X>(out, inp, weight, bias, scale, partials, counters, N, H, W, CI, OH, OW, CO, K, \
-                                       S, n_per_scale, act, chunks);                                                  \
+                                       KW, S, n_per_scale, act, chunks);                                              \
     }                                                                                                                 \
     extern "C" __global__ void __launch_bounds__(THREADS, 2) conv_dgrad_mma_##NAME##_tf32(                            \
         ADDS_IF(accumulate) float *dinp, const float *dout, const float *weight, OPTIONAL const float *scale,         \
         OPTIONAL SCRATCH float *partials, OPTIONAL SCRATCH unsigned *counters, int N, int H, int W, int CI, int OH,   \
-        int OW, int CO, int K, int S, int pad, int n_per_scale, int chunks, int accumulate) {                         \
-        dgrad<Shape<__VA_ARGS__>, X>(dinp, dout, weight, scale, partials, counters, N, H, W, CI, OH, OW, CO, K, S,    \
-                                     pad, n_per_scale, chunks, accumulate);                                           \
+        int OW, int CO, int K, int KW, int S, int pad, int n_per_scale, int chunks, int accumulate) {                 \
+        dgrad<Shape<__VA_ARGS__>, X, XO>(dinp, dout, weight, scale, partials, counters, N, H, W, CI, OH, OW, CO, K,   \
+                                         KW, S, pad, n_per_scale, chunks, accumulate);                                \
     }                                                                                                                 \
     extern "C" __global__ void __launch_bounds__(THREADS, 2) conv_wgrad_mma_##NAME##_tf32(                            \
         ADDS_IF(accumulate) float *dweight, const float *inp, const float *dout, OPTIONAL const float *scale,         \
         OPTIONAL SCRATCH float *partials, OPTIONAL SCRATCH unsigned *counters, int N, int H, int W, int CI, int OH,   \
-        int OW, int CO, int K, int S, int n_per_scale, int chunks, int accumulate) {                                  \
-        wgrad<Shape<__VA_ARGS__>, X>(dweight, inp, dout, scale, partials, counters, N, H, W, CI, OH, OW, CO, K, S,    \
-                                     n_per_scale, chunks, accumulate);                                                \
+        int OW, int CO, int K, int KW, int S, int n_per_scale, int chunks, int accumulate) {                          \
+        wgrad<Shape<__VA_ARGS__>, X>(dweight, inp, dout, scale, partials, counters, N, H, W, CI, OH, OW, CO, K, KW,   \
+                                     S, n_per_scale, chunks, accumulate);                                             \
     }
 
-// Rows and columns of a block's tile, then of a warp's.
-CONV_TENSOR_CORE(n128, 4, 128, 128, 64, 64)
-CONV_TENSOR_CORE(n64, 4, 128, 64, 32, 64)
-CONV_TENSOR_CORE(m64, 4, 64, 128, 32, 64)
-CONV_TENSOR_CORE(x1, 1, 128, 32, 32, 32)
-
-#define CONV_RING(NAME, X, ...)                                                                                       \
+#define CONV_RING(NAME, X, XO, ...)                                                                                   \
     extern "C" __global__ void __launch_bounds__(THREADS, 2) conv_ring_dgrad_mma_##NAME##_tf32(                       \
         INOUT float *dinp, const float *dout, const float *weight, OPTIONAL const float *scale,                       \
         OPTIONAL SCRATCH float *partials, OPTIONAL SCRATCH unsigned *counters, int N, int H, int W, int CI, int OH,   \
-        int OW, int CO, int K, int S, int pad, int n_per_scale, int chunks) {                                         \
-        ring_dgrad<Shape<__VA_ARGS__>, X>(dinp, dout, weight, scale, partials, counters, N, H, W, CI, OH, OW, CO, K,  \
-                                          S, pad, n_per_scale, chunks);                                               \
+        int OW, int CO, int K, int KW, int S, int pad, int n_per_scale, int chunks) {                                 \
+        ring_dgrad<Shape<__VA_ARGS__>, X, XO>(dinp, dout, weight, scale, partials, counters, N, H, W, CI, OH, OW, CO, \
+                                              K, KW, S, pad, n_per_scale, chunks);                                    \
     }
 
-CONV_RING(m64, 4, 64, 128, 32, 64)
-CONV_RING(n64, 4, 128, 64, 32, 64)
-CONV_RING(x1, 1, 128, 32, 32, 32)
+// Channels a copy (of dgrad a store, where it differs), rows and columns of a block's tile, then of a warp's.
+CONV_TENSOR_CORE(n128, 4, 4, 128, 128, 64, 64)
+CONV_TENSOR_CORE(n64, 4, 4, 128, 64, 32, 64)
+CONV_TENSOR_CORE(n32, 4, 1, 128, 32, 32, 32)
+CONV_TENSOR_CORE(m64, 4, 4, 64, 128, 32, 64)
+CONV_TENSOR_CORE(x1, 1, 1, 128, 32, 32, 32)
+CONV_RING(m64, 4, 4, 64, 128, 32, 64)
+CONV_RING(n64, 4, 4, 128, 64, 32, 64)
+CONV_RING(n32, 4, 1, 128, 32, 32, 32)
+CONV_RING(x1, 1, 1, 128, 32, 32, 32)

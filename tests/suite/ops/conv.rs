@@ -45,6 +45,7 @@ fn convolutions() {
         ),
         ("conv kernel as large as the map", Shape::new(2, 1, 4, 4, 8), 4, 4, 1, false, Activation::None),
         ("conv long sum, few tiles", Shape::new(2, 1, 9, 7, 132), 52, 3, 2, true, Activation::None),
+        ("conv 7x7 to 3 channels, bias, tanh", Shape::new(2, 2, 13, 17, 16), 3, 7, 1, true, Activation::Tanh),
         ("conv more channels than a tile", Shape::new(1, 1, 7, 6, 68), 72, 3, 1, true, Activation::None),
     ];
     for variant in [ConvVariant::Direct, ConvVariant::ImplicitGemm] {
@@ -83,6 +84,8 @@ fn convolutions_of_padded_maps() {
         ("padded 4x4, 72 channels", Shape::new(1, 5, 12, 11, 72), 20, 4, 1, 1),
         ("padded 5x5 of 5x9", Shape::new(1, 16, 5, 9, 4), 4, 5, 1, 3),
         ("padding as wide as the map allows", Shape::new(1, 9, 3, 4, 4), 4, 3, 1, 2),
+        ("padded 7x7, to 3 channels", Shape::new(2, 1, 37, 29, 16), 3, 7, 1, 3),
+        ("padded 3x3, to 2 channels, small", Shape::new(1, 2, 5, 4, 20), 2, 3, 1, 1),
         ("padded 2x2 of 2x2", Shape::new(2, 30, 2, 2, 8), 4, 2, 1, 1),
     ];
     let mut rings = 0;
@@ -173,6 +176,8 @@ fn tensor_cores_err_by_no_more_than_their_operands_are_rounded() {
         (Shape::new(1, 1, 23, 17, 132), 140, 3, 1, 0),
         (Shape::new(2, 4, 11, 9, 72), 76, 4, 2, 2),
         (Shape::new(1, 2, 5, 1, 4), 68, 1, 3, 2),
+        (Shape::new(2, 2, 13, 17, 16), 3, 7, 1, 0),
+        (Shape::new(1, 1, 9, 8, 3), 8, 4, 2, 0),
     ];
     for sms in [1, 132] {
         for (s, co, k, stride, passes) in cases {

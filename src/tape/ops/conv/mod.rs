@@ -3,26 +3,27 @@
 
 mod direct;
 mod implicit_gemm;
+mod narrow;
+mod passes;
 mod ring;
 mod tensor_core;
 mod tiles;
 
-use tiles::{Extents, Kernels, Matrix, Tile};
+use narrow::Narrow;
+use passes::{Forward, InputGrad, Scale, WeightGrad};
+use tiles::Extents;
 
 use super::activation::{Activation, before_activation};
 use super::pad;
 use super::reduce::{BiasGrad, join_chunks};
-use super::spectral::{Corrected, Spectral, scale};
+use super::spectral::{self, Corrected, Spectral};
 use crate::Result;
-use crate::kernels::arg::{In, Write};
-use crate::kernels::args;
+use crate::kernels::arg::{In, Out, Write};
 use crate::tape::grid::int;
 use crate::tape::lowering::Lowering;
 use crate::tape::operation::{Backward, Operation, Uses};
-use crate::tape::precision::Precision;
 use crate::tape::record::Tape;
 use crate::tape::value::Value;
-use crate::tape::variant::{ConvVariant, LowerOptions};
 use crate::tensor::Shape;
 
 /// Fewest pixels of a weight gradient worth a chunk of their own.
@@ -53,67 +54,6 @@ impl Tape {
         self.push(Conv { inp, weight, bias, spectral, out, stride, act });
         out
     }
-}
-
-/// The tile and the kernels that compute the result of a pass, which for each direction is such a matrix; None: the direct
-/// ones. `act` is what the pass has in its epilogue.
-fn tiled(e: &Extents, options: &LowerOptions, matrix: Matrix, act: Activation) -> Option<(Tile, Kernels)> {
-    let variant = options.conv.unwrap_or_else(|| match options.precision {
-        // A dot product, or an outer one: nothing that a tile would use twice.
-        _ if e.out.c == 1 => ConvVariant::Direct,
-        Precision::Tf32 => ConvVariant::TensorCore,
-        Precision::F32 if implicit_gemm::fills(matrix) => ConvVariant::ImplicitGemm,
-        Precision::F32 => ConvVariant::Direct,
-    });
-    match variant {
-        ConvVariant::TensorCore if tensor_core::takes(e) => Some(tensor_core::kernels(e, matrix, act)),
-        ConvVariant::ImplicitGemm if implicit_gemm::takes(e) => Some(implicit_gemm::kernels(matrix)),
-        ConvVariant::TensorCore | ConvVariant::ImplicitGemm | ConvVariant::Direct => None,
-    }
-}
-
-/// The arguments of a pass, those that all three take out of its extents.
-macro_rules! with_extents {
-    ($e:expr, $args:ident { $($field:ident: $value:expr),* $(,)? }) => {
-        args::$args {
-            $($field: $value,)*
-            n: int($e.inp.n),
-            h: int($e.inp.h),
-            w: int($e.inp.w),
-            ci: int($e.inp.c),
-            oh: int($e.out.h),
-            ow: int($e.out.w),
-            co: int($e.out.c),
-            k: int($e.weight.n),
-            s: int($e.stride),
-        }
-    };
-}
-
-/// The arguments of a pass to an input's gradient.
-macro_rules! input_args {
-    ($op:expr, $to:expr, $e:expr, $args:ident { $($field:ident: $value:expr),* }) => {{
-        let (scale, n_per_scale) = scale($to, $op.spectral, $e.inp.n);
-        with_extents!($e, $args {
-            dout: $to.input($op.dpre),
-            weight: $to.input($op.weight),
-            scale: scale,
-            n_per_scale: n_per_scale,
-            $($field: $value),*
-        })
-    }};
-}
-
-/// The arguments of a pass whose tiles' sums are split.
-macro_rules! split_args {
-    ($pass:ident, $args:ident, $split:ident { $($field:ident: $value:expr),* }) => {
-        $pass!($args {
-            partials: $split.partials,
-            counters: $split.counters,
-            chunks: $split.chunks
-            $(, $field: $value)*
-        })
-    };
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -155,33 +95,29 @@ impl Operation for Conv {
         to.label("conv", self.out);
         let (inp, weight, out) = (to.shape(self.inp), to.shape(self.weight), to.shape(self.out));
         let e = Extents { inp, weight, out, stride: self.stride };
-        let (scale, n_per_scale) = scale(to, self.spectral, inp.n);
-        macro_rules! args {
-            ($args:ident { $($field:ident: $value:expr),* }) => {
-                with_extents!(e, $args {
-                    out: to.output(self.out),
-                    inp: to.input(self.inp),
-                    weight: to.input(self.weight),
-                    bias: self.bias.map(|b| to.input(b)),
-                    scale: scale,
-                    n_per_scale: n_per_scale,
-                    act: self.act as i32,
-                    $($field: $value),*
-                })
-            };
+        let bias = self.bias.map(|b| to.input(b));
+        if let Some(narrow) = self.spectral.map_or_else(|| Narrow::of(&e, &to.options), |_| None) {
+            let weight = narrow.weight(to, self.weight)?;
+            let wide = to.scratch("columns", narrow.wide.out.len());
+            let inp = to.input(self.inp);
+            let (scale, act) = (Scale { of: None, images: int(e.inp.n) }, Activation::None);
+            passes::forward(
+                to,
+                narrow.wide,
+                Forward { out: Out(wide), inp, weight, bias: None, scale, act },
+            )?;
+            let out = to.output(self.out);
+            return narrow.fold(to, In(wide), out, bias, self.act);
         }
-        let summed = weight.n * weight.n * inp.c;
-        let matrix = Matrix { rows: out.n * out.pixels(), columns: out.c, summed };
-        let launch = match tiled(&e, &to.options, matrix, self.act) {
-            None => direct::forward(args!(ConvForwardDirect {}), inp, out)?,
-            Some((tile, kernels)) => {
-                let split = matrix.split(tile, to, out.d)?;
-                let args = split_args!(args, ConvForward, split {});
-                matrix.launch(tile, kernels.forward, args, &split, out.d)?
-            }
+        let operands = Forward {
+            out: to.output(self.out),
+            inp: to.input(self.inp),
+            weight: to.input(self.weight),
+            bias,
+            scale: scale(to, self.spectral, inp.n),
+            act: self.act,
         };
-        to.launch(launch.flops(e.flops()));
-        Ok(())
+        passes::forward(to, e, operands)
     }
 }
 
@@ -213,84 +149,37 @@ impl Operation for ConvInputGrad {
         to.label("conv dgrad", self.dinp);
         let (inp, weight, out) = (to.shape(self.dinp), to.shape(self.weight), to.shape(self.dpre));
         let e = Extents { inp, weight, out, stride: self.stride };
-        let (matrix, _) = input_matrix(&e);
+        let scale = scale(to, self.spectral, inp.n);
+        let (e, dout, weight) = match self.spectral.map_or_else(|| Narrow::of(&e, &to.options), |_| None) {
+            Some(narrow) => {
+                let weight = narrow.weight(to, self.weight)?;
+                (narrow.wide, narrow.unfold(to, self.dpre)?, weight)
+            }
+            None => (e, to.input(self.dpre), to.input(self.weight)),
+        };
+        let operands = InputGrad { dout, weight, scale, pad: self.pad };
         if self.pad == 0 {
             let dinp = to.gradient(self.dinp);
-            return self.launch(to, e, dinp, e.flops());
+            return passes::input_grad(to, e, operands, dinp, e.flops());
         }
         let padded = pad::padded(inp, self.pad, 1);
         let images = ring::share(e.flops(), inp, padded);
-        let ring = tiled(&e, &to.options, matrix, Activation::None)
-            .filter(|(_, kernels)| ring::pays(inp, weight, self.pad, kernels.ring_tile));
+        let ring = passes::tiled(&e, &to.options, e.input_grad().0, Activation::None)
+            .filter(|(_, kernels)| ring::pays(inp, e.weight, self.pad, kernels.ring_tile));
         let Some((_, kernels)) = ring else {
             let whole = to.scratch("padded gradient", padded.len());
-            let e = Extents { inp: padded, ..e };
-            Self { pad: 0, ..*self }.launch(to, e, Write::Store(whole), e.flops())?;
+            let (e, operands) = (Extents { inp: padded, ..e }, InputGrad { pad: 0, ..operands });
+            passes::input_grad(to, e, operands, Write::Store(whole), e.flops())?;
             return pad::gather(to, In(whole), self.dinp, self.pad, 1);
         };
         let dinp = to.gradient(self.dinp);
-        self.launch(to, e, dinp, e.flops() - images)?;
+        passes::input_grad(to, e, operands, dinp, e.flops() - images)?;
         to.label("conv dgrad, images of", self.dinp);
-        let matrix = Matrix { rows: inp.n * ring::targets(inp, self.pad), ..matrix };
-        let split = matrix.split(kernels.ring_tile, to, inp.d)?;
-        let dinp = to.update(self.dinp);
-        let ring = input_args!(
-            self,
-            to,
-            e,
-            ConvRingDgrad {
-                dinp: dinp,
-                pad: int(self.pad),
-                partials: split.partials,
-                counters: split.counters,
-                chunks: split.chunks
-            }
-        );
-        let launch = matrix.launch(kernels.ring_tile, kernels.ring_dgrad, ring, &split, inp.d)?;
-        to.launch(launch.flops(images).moves(ring::moves(inp, weight, out, self.pad)));
+        let (dinp, targets) = (to.update(self.dinp), ring::targets(inp, self.pad));
+        let launch = passes::ring_grad(to, e, operands, (kernels.ring_tile, &kernels), dinp, targets)?;
+        to.launch(launch.flops(images).moves(ring::moves(inp, e.weight, e.out, self.pad)));
         Ok(())
     }
-}
-
-impl ConvInputGrad {
-    /// The launch that leaves in `dinp` the gradient of an input of such extents, but for what its border has from its
-    /// mirror images where there is padding.
-    fn launch(&self, to: &mut Lowering, e: Extents, dinp: Write, flops: usize) -> Result<()> {
-        let (matrix, phases) = input_matrix(&e);
-        let launch = match tiled(&e, &to.options, matrix, Activation::None) {
-            None => {
-                assert_eq!(self.pad, 0, "the direct kernels know no padding");
-                let args = input_args!(self, to, e, ConvDgradDirect { dinp: dinp });
-                direct::dgrad(args, e.inp, e.out, phases, matrix.rows / e.inp.n)?
-            }
-            Some((tile, kernels)) => {
-                let split = matrix.split(tile, to, e.inp.d * phases)?;
-                let args = input_args!(
-                    self,
-                    to,
-                    e,
-                    ConvDgrad {
-                        dinp: dinp,
-                        pad: int(self.pad),
-                        partials: split.partials,
-                        counters: split.counters,
-                        chunks: split.chunks
-                    }
-                );
-                matrix.launch(tile, kernels.dgrad, args, &split, e.inp.d * phases)?
-            }
-        };
-        to.launch(launch.flops(flops));
-        Ok(())
-    }
-}
-
-/// The gradient of an input as a matrix, one for each of so many phases of the stride, which has taps of its own.
-fn input_matrix(e: &Extents) -> (Matrix, usize) {
-    let pixels = e.inp.h.div_ceil(e.stride) * e.inp.w.div_ceil(e.stride);
-    let taps = e.weight.n.div_ceil(e.stride).pow(2);
-    let matrix = Matrix { rows: e.inp.n * pixels, columns: e.inp.c, summed: taps * e.out.c };
-    (matrix, e.stride * e.stride)
 }
 
 #[derive(Debug)]
@@ -313,41 +202,35 @@ impl Operation for ConvWeightGrad {
         to.label("conv wgrad", self.dweight);
         let (inp, weight, out) = (to.shape(self.inp), to.shape(self.dweight), to.shape(self.dpre));
         let e = Extents { inp, weight, out, stride: self.stride };
-        let (scale, n_per_scale) = scale(to, self.corrected.map(|c| c.spectral), inp.n);
-        let pixels = out.n * out.pixels();
-        macro_rules! args {
-            ($args:ident { $($field:ident: $value:expr),* }) => {
-                with_extents!(e, $args {
-                    inp: to.input(self.inp),
-                    dout: to.input(self.dpre),
-                    scale: scale,
-                    n_per_scale: n_per_scale,
-                    $($field: $value),*
-                })
-            };
+        let spectral = self.corrected.map(|c| c.spectral);
+        let scale = scale(to, spectral, inp.n);
+        let narrow = spectral.map_or_else(|| Narrow::of(&e, &to.options), |_| None);
+        if let Some(narrow) = narrow {
+            let operands = WeightGrad { inp: to.input(self.inp), dout: narrow.unfold(to, self.dpre)?, scale };
+            let wide = narrow.wide;
+            let tiles = passes::tiled(&wide, &to.options, wide.weight_grad(), Activation::None);
+            let tiles = tiles.expect("what is narrow is for tiles");
+            let dweight = to.scratch("wide gradient", wide.weight.len());
+            passes::weight_grad(to, wide, operands, tiles, Write::Store(dweight))?;
+            return narrow.weight_grad(to, In(dweight), self.dweight);
         }
-        let rows = weight.n * weight.n * inp.c;
-        let matrix = Matrix { rows, columns: out.c, summed: pixels };
-        match tiled(&e, &to.options, matrix, Activation::None) {
+        let operands = WeightGrad { inp: to.input(self.inp), dout: to.input(self.dpre), scale };
+        match passes::tiled(&e, &to.options, e.weight_grad(), Activation::None) {
             None => {
+                let pixels = out.n * out.pixels();
                 let full = direct::WGRAD_FULL * to.options.target.sms as usize;
                 let chunks = full / (direct::wgrad_threads(weight) * inp.d);
                 let chunks = chunks.clamp(1, pixels.div_ceil(CHUNK_PIXELS)).min(out.n * out.h).min(16384);
                 let partial = (chunks > 1).then(|| to.scratch("partials", chunks * weight.len()));
                 let dweight = partial.map_or_else(|| to.gradient(self.dweight), Write::Store);
-                let args = args!(ConvWgradDirect { dweight: dweight, chunks: int(chunks) });
-                let launch = direct::wgrad(args, weight, chunks)?;
-                to.launch(launch.flops(e.flops()));
+                passes::weight_grad_direct(to, e, operands, dweight, chunks)?;
                 if let Some(partial) = partial {
                     join_chunks(to, partial, self.dweight, chunks)?;
                 }
             }
-            Some((tile, kernels)) => {
-                let split = matrix.split(tile, to, inp.d)?;
+            Some(tiles) => {
                 let dweight = to.gradient(self.dweight);
-                let args = split_args!(args, ConvWgrad, split { dweight: dweight });
-                let launch = matrix.launch(tile, kernels.wgrad, args, &split, inp.d)?;
-                to.launch(launch.flops(e.flops()));
+                passes::weight_grad(to, e, operands, tiles, dweight)?;
             }
         }
         match self.corrected {
@@ -355,4 +238,10 @@ impl Operation for ConvWeightGrad {
             None => Ok(()),
         }
     }
+}
+
+/// 1/sigma of a weight, where it has one.
+fn scale(to: &mut Lowering, spectral: Option<Spectral>, images: usize) -> Scale {
+    let (of, images) = spectral::scale(to, spectral, images);
+    Scale { of, images }
 }

@@ -9,7 +9,7 @@ const MAX_K: usize = 7;
 /// Whether the kernels can do it, and there are targets enough that most tiles of them need the taps of one side only. Else
 /// the whole padded gradient costs no more.
 pub(super) fn pays(inp: Shape, weight: Shape, pad: usize, tile: Tile) -> bool {
-    weight.n <= MAX_K && 2 * inp.n * targets(inp, pad) >= 3 * tile.rows
+    weight.n <= MAX_K && weight.h <= MAX_K && 2 * inp.n * targets(inp, pad) >= 3 * tile.rows
 }
 
 /// Positions of `n` that have a mirror image in a padding by `pad`; all where the two sides meet.

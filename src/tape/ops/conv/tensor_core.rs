@@ -4,55 +4,73 @@ use super::tiles::{Extents, Kernels, Matrix, Tile};
 use crate::kernels::entry;
 use crate::tape::ops::activation::Activation;
 
-/// Threads a block.
-const THREADS: u32 = 128;
-
 /// Whether the kernels can do it: dgrad has a bit for each tap of a row.
 pub(super) fn takes(e: &Extents) -> bool {
-    e.weight.n <= 15
+    e.weight.n <= 15 && e.weight.h <= 15
 }
 
-/// The tile and the kernels of the three passes with it. The kernels for channels in fours leave out tanh, which would be
-/// most of their code.
+fn tile(rows: usize, columns: usize) -> Tile {
+    Tile { rows, columns, threads: 128 }
+}
+
+/// The tile and the kernels of the three passes with it.
 pub(super) fn kernels(e: &Extents, matrix: Matrix, act: Activation) -> (Tile, Kernels) {
     let fours = e.inp.c.is_multiple_of(4) && e.out.c.is_multiple_of(4);
-    let tile = |rows, columns| Tile { rows, columns, threads: THREADS };
+    // The kernels for channels in fours leave out tanh, which would be most of their code.
     if !fours || act == Activation::Tanh {
-        let kernels = Kernels {
+        let one = Kernels {
             forward: entry::CONV_FORWARD_MMA_X1_TF32,
             dgrad: entry::CONV_DGRAD_MMA_X1_TF32,
+            wgrad: entry::CONV_WGRAD_MMA_X1_TF32,
             ring_dgrad: entry::CONV_RING_DGRAD_MMA_X1_TF32,
             ring_tile: tile(128, 32),
-            wgrad: entry::CONV_WGRAD_MMA_X1_TF32,
+        };
+        // An input's gradient only reads the output's channels.
+        let kernels = match e.out.c.is_multiple_of(4) {
+            true => Kernels { dgrad: narrow().dgrad, ring_dgrad: narrow().ring_dgrad, ..one },
+            false => one,
         };
         return (tile(128, 32), kernels);
+    }
+    if matrix.columns <= 32 {
+        return (tile(128, 32), narrow());
     }
     if matrix.columns <= 64 {
         let kernels = Kernels {
             forward: entry::CONV_FORWARD_MMA_N64_TF32,
             dgrad: entry::CONV_DGRAD_MMA_N64_TF32,
+            wgrad: entry::CONV_WGRAD_MMA_N64_TF32,
             ring_dgrad: entry::CONV_RING_DGRAD_MMA_N64_TF32,
             ring_tile: tile(128, 64),
-            wgrad: entry::CONV_WGRAD_MMA_N64_TF32,
         };
         return (tile(128, 64), kernels);
     }
+    let few_rows = Kernels {
+        forward: entry::CONV_FORWARD_MMA_M64_TF32,
+        dgrad: entry::CONV_DGRAD_MMA_M64_TF32,
+        wgrad: entry::CONV_WGRAD_MMA_M64_TF32,
+        ring_dgrad: entry::CONV_RING_DGRAD_MMA_M64_TF32,
+        ring_tile: tile(64, 128),
+    };
     if matrix.rows <= 64 {
-        let kernels = Kernels {
-            forward: entry::CONV_FORWARD_MMA_M64_TF32,
-            dgrad: entry::CONV_DGRAD_MMA_M64_TF32,
-            ring_dgrad: entry::CONV_RING_DGRAD_MMA_M64_TF32,
-            ring_tile: tile(64, 128),
-            wgrad: entry::CONV_WGRAD_MMA_M64_TF32,
-        };
-        return (tile(64, 128), kernels);
+        return (tile(64, 128), few_rows);
     }
     let kernels = Kernels {
         forward: entry::CONV_FORWARD_MMA_N128_TF32,
         dgrad: entry::CONV_DGRAD_MMA_N128_TF32,
-        ring_dgrad: entry::CONV_RING_DGRAD_MMA_M64_TF32,
-        ring_tile: tile(64, 128),
         wgrad: entry::CONV_WGRAD_MMA_N128_TF32,
+        ..few_rows
     };
     (tile(128, 128), kernels)
+}
+
+/// Those of up to 32 columns.
+fn narrow() -> Kernels {
+    Kernels {
+        forward: entry::CONV_FORWARD_MMA_N32_TF32,
+        dgrad: entry::CONV_DGRAD_MMA_N32_TF32,
+        wgrad: entry::CONV_WGRAD_MMA_N32_TF32,
+        ring_dgrad: entry::CONV_RING_DGRAD_MMA_N32_TF32,
+        ring_tile: tile(128, 32),
+    }
 }

@@ -27,7 +27,31 @@ pub(super) struct Extents {
 
 impl Extents {
     pub fn flops(&self) -> usize {
-        2 * self.out.len() * self.weight.n * self.weight.n * self.inp.c
+        2 * self.out.len() * self.taps() * self.inp.c
+    }
+
+    fn taps(&self) -> usize {
+        self.weight.n * self.weight.h
+    }
+
+    /// The output of each direction as a matrix.
+    pub fn forward(&self) -> Matrix {
+        let rows = self.out.n * self.out.pixels();
+        Matrix { rows, columns: self.out.c, summed: self.taps() * self.inp.c }
+    }
+
+    /// The gradient of the input, one matrix for each of so many phases of the stride, which has taps of its own.
+    pub fn input_grad(&self) -> (Matrix, usize) {
+        let Self { inp, weight, out, stride } = *self;
+        let rows = inp.n * inp.h.div_ceil(stride) * inp.w.div_ceil(stride);
+        let taps = weight.n.div_ceil(stride) * weight.h.div_ceil(stride);
+        (Matrix { rows, columns: inp.c, summed: taps * out.c }, stride * stride)
+    }
+
+    /// The gradient of the weight.
+    pub fn weight_grad(&self) -> Matrix {
+        let summed = self.out.n * self.out.pixels();
+        Matrix { rows: self.taps() * self.inp.c, columns: self.out.c, summed }
     }
 }
 
