@@ -3,6 +3,7 @@
 use super::tiles::{Extents, Kernels, Matrix, Tile};
 use super::{direct, implicit_gemm, tensor_core};
 use crate::Result;
+use crate::device::Launch;
 use crate::kernels::arg::{In, InOut, Out, Write};
 use crate::kernels::args;
 use crate::tape::grid::int;
@@ -53,15 +54,29 @@ macro_rules! with_extents {
     };
 }
 
-/// The same, of a pass in tiles whose sums are split.
+/// The arguments that `$pass` makes, of a pass in tiles whose sums are split.
 macro_rules! with_tiles {
-    ($e:expr, $split:expr, $args:ident { $($field:ident: $value:expr),* $(,)? }) => {
-        with_extents!($e, $args {
+    ($pass:ident, $e:expr, $split:expr, $args:ident { $($field:ident: $value:expr),* $(,)? }) => {
+        $pass!($args {
             kw: int($e.weight.h),
             partials: $split.partials,
             counters: $split.counters,
-            chunks: $split.chunks,
-            $($field: $value),*
+            chunks: $split.chunks
+            $(, $field: $value)*
+        })
+    };
+}
+
+/// The arguments of the kernels of an input's gradient.
+macro_rules! input_args {
+    ($e:expr, $p:expr, $dinp:expr, $args:ident { $($field:ident: $value:expr),* }) => {
+        with_extents!($e, $args {
+            dinp: $dinp,
+            dout: $p.dout,
+            weight: $p.weight,
+            scale: $p.scale.of,
+            n_per_scale: $p.scale.images
+            $(, $field: $value)*
         })
     };
 }
@@ -84,39 +99,26 @@ pub(super) struct Forward {
 }
 
 pub(super) fn forward(to: &mut Lowering, e: Extents, p: Forward) -> Result<()> {
-    let Forward { out, inp, weight, bias, scale, act } = p;
     let matrix = e.forward();
-    let launch = match tiled(&e, &to.options, matrix, act) {
-        None => {
-            let args = with_extents!(
-                e,
-                ConvForwardDirect {
-                    out: out,
-                    inp: inp,
-                    weight: weight,
-                    bias: bias,
-                    scale: scale.of,
-                    n_per_scale: scale.images,
-                    act: act as i32,
-                }
-            );
-            direct::forward(args, e.inp, e.out)?
-        }
+    macro_rules! args {
+        ($args:ident { $($field:ident: $value:expr),* }) => {
+            with_extents!(e, $args {
+                out: p.out,
+                inp: p.inp,
+                weight: p.weight,
+                bias: p.bias,
+                scale: p.scale.of,
+                n_per_scale: p.scale.images,
+                act: p.act as i32
+                $(, $field: $value)*
+            })
+        };
+    }
+    let launch = match tiled(&e, &to.options, matrix, p.act) {
+        None => direct::forward(args!(ConvForwardDirect {}), e.inp, e.out)?,
         Some((tile, kernels)) => {
             let split = matrix.split(tile, to, e.out.d)?;
-            let args = with_tiles!(
-                e,
-                split,
-                ConvForward {
-                    out: out,
-                    inp: inp,
-                    weight: weight,
-                    bias: bias,
-                    scale: scale.of,
-                    n_per_scale: scale.images,
-                    act: act as i32,
-                }
-            );
+            let args = with_tiles!(args, e, split, ConvForward {});
             matrix.launch(tile, kernels.forward, args, &split, e.out.d)?
         }
     };
@@ -141,37 +143,20 @@ pub(super) fn input_grad(
     dinp: Write,
     flops: usize,
 ) -> Result<()> {
-    let InputGrad { dout, weight, scale, pad } = p;
     let (matrix, phases) = e.input_grad();
+    macro_rules! args {
+        ($args:ident { $($field:ident: $value:expr),* }) => {
+            input_args!(e, p, dinp, $args { $($field: $value),* })
+        };
+    }
     let launch = match tiled(&e, &to.options, matrix, Activation::None) {
         None => {
-            assert_eq!(pad, 0, "the direct kernels know no padding");
-            let args = with_extents!(
-                e,
-                ConvDgradDirect {
-                    dinp: dinp,
-                    dout: dout,
-                    weight: weight,
-                    scale: scale.of,
-                    n_per_scale: scale.images,
-                }
-            );
-            direct::dgrad(args, e.inp, e.out, phases, matrix.rows / e.inp.n)?
+            assert_eq!(p.pad, 0, "the direct kernels know no padding");
+            direct::dgrad(args!(ConvDgradDirect {}), e.inp, e.out, phases, matrix.rows / e.inp.n)?
         }
         Some((tile, kernels)) => {
             let split = matrix.split(tile, to, e.inp.d * phases)?;
-            let args = with_tiles!(
-                e,
-                split,
-                ConvDgrad {
-                    dinp: dinp,
-                    dout: dout,
-                    weight: weight,
-                    scale: scale.of,
-                    n_per_scale: scale.images,
-                    pad: int(pad),
-                }
-            );
+            let args = with_tiles!(args, e, split, ConvDgrad { pad: int(p.pad) });
             matrix.launch(tile, kernels.dgrad, args, &split, e.inp.d * phases)?
         }
     };
@@ -187,22 +172,15 @@ pub(super) fn ring_grad(
     (tile, kernels): (Tile, &Kernels),
     dinp: InOut,
     targets: usize,
-) -> Result<crate::device::Launch> {
-    let InputGrad { dout, weight, scale, pad } = p;
+) -> Result<Launch> {
     let matrix = Matrix { rows: e.inp.n * targets, ..e.input_grad().0 };
     let split = matrix.split(tile, to, e.inp.d)?;
-    let args = with_tiles!(
-        e,
-        split,
-        ConvRingDgrad {
-            dinp: dinp,
-            dout: dout,
-            weight: weight,
-            scale: scale.of,
-            n_per_scale: scale.images,
-            pad: int(pad),
-        }
-    );
+    macro_rules! args {
+        ($args:ident { $($field:ident: $value:expr),* }) => {
+            input_args!(e, p, dinp, $args { $($field: $value),* })
+        };
+    }
+    let args = with_tiles!(args, e, split, ConvRingDgrad { pad: int(p.pad) });
     matrix.launch(tile, kernels.ring_dgrad, args, &split, e.inp.d)
 }
 
@@ -214,6 +192,20 @@ pub(super) struct WeightGrad {
     pub scale: Scale,
 }
 
+/// The arguments of the kernels of a weight's gradient.
+macro_rules! weight_args {
+    ($e:expr, $p:expr, $dweight:expr, $args:ident { $($field:ident: $value:expr),* }) => {
+        with_extents!($e, $args {
+            dweight: $dweight,
+            inp: $p.inp,
+            dout: $p.dout,
+            scale: $p.scale.of,
+            n_per_scale: $p.scale.images
+            $(, $field: $value)*
+        })
+    };
+}
+
 /// In tiles.
 pub(super) fn weight_grad(
     to: &mut Lowering,
@@ -222,14 +214,14 @@ pub(super) fn weight_grad(
     (tile, kernels): (Tile, Kernels),
     dweight: Write,
 ) -> Result<()> {
-    let WeightGrad { inp, dout, scale } = p;
     let matrix = e.weight_grad();
     let split = matrix.split(tile, to, e.inp.d)?;
-    let args = with_tiles!(
-        e,
-        split,
-        ConvWgrad { dweight: dweight, inp: inp, dout: dout, scale: scale.of, n_per_scale: scale.images }
-    );
+    macro_rules! args {
+        ($args:ident { $($field:ident: $value:expr),* }) => {
+            weight_args!(e, p, dweight, $args { $($field: $value),* })
+        };
+    }
+    let args = with_tiles!(args, e, split, ConvWgrad {});
     let launch = matrix.launch(tile, kernels.wgrad, args, &split, e.inp.d)?;
     to.launch(launch.flops(e.flops()));
     Ok(())
@@ -243,19 +235,7 @@ pub(super) fn weight_grad_direct(
     dweight: Write,
     chunks: usize,
 ) -> Result<()> {
-    let WeightGrad { inp, dout, scale } = p;
-    let args = with_extents!(
-        e,
-        ConvWgradDirect {
-            dweight: dweight,
-            inp: inp,
-            dout: dout,
-            scale: scale.of,
-            n_per_scale: scale.images,
-            chunks: int(chunks),
-        }
-    );
-    let launch = direct::wgrad(args, e.weight, chunks)?;
-    to.launch(launch.flops(e.flops()));
+    let args = weight_args!(e, p, dweight, ConvWgradDirect { chunks: int(chunks) });
+    to.launch(direct::wgrad(args, e.weight, chunks)?.flops(e.flops()));
     Ok(())
 }
