@@ -4,13 +4,15 @@ use clap::Args;
 use ugatit::device::select::Choice;
 use ugatit::model::{Machine, machine};
 use ugatit::nn::Config;
-use ugatit::tape::{NormVariant, Precision};
+use ugatit::tape::{ConvVariant, NormVariant, Precision};
 use ugatit::{Error, Result};
 
-/// What shapes the networks and their batches.
+use super::words;
+
+/// What shapes the networks.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Network")]
-pub(super) struct NetworkArgs {
+pub(super) struct ShapeArgs {
     /// Light mode: a small gamma/beta network, which sees pooled features only
     #[arg(long)]
     pub(super) light: bool,
@@ -31,6 +33,14 @@ pub(super) struct NetworkArgs {
     /// deepest that the size allows]
     #[arg(long, value_name = "N")]
     pub(super) n_dis: Option<usize>,
+}
+
+/// What shapes the networks and their batches, and which kernels they have.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
+pub(super) struct NetworkArgs {
+    #[command(flatten)]
+    pub(super) shape: ShapeArgs,
 
     /// Images of each domain in a step
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -52,7 +62,7 @@ pub(super) fn norm_help(of: impl Fn(NormVariant) -> bool) -> String {
     format!("Kernels of the norms, which compute the same up to rounding: {}", NormVariant::names(of))
 }
 
-impl NetworkArgs {
+impl ShapeArgs {
     /// Overwrites what these flags say of a configuration.
     pub(super) fn apply(&self, cfg: &mut Config) {
         cfg.light = self.light;
@@ -62,13 +72,36 @@ impl NetworkArgs {
         cfg.n_dis = self.n_dis.unwrap_or(Config::default().n_dis);
     }
 
-    pub(super) fn check_batch(&self) -> Result<()> {
-        if (1..=1024).contains(&self.batch_size) {
-            return Ok(());
+    /// The configuration of a command that only looks at a step: checked, as deep as its size allows unless a depth is given.
+    pub(super) fn looked_at(&self) -> Result<Config> {
+        let mut cfg = Config::default();
+        self.apply(&mut cfg);
+        if self.n_dis.is_none() {
+            cfg.n_dis = Config::deepest_n_dis(cfg.img_size);
         }
-        Err(Error::new(format!("--batch-size {} is out of range", self.batch_size))
-            .hint("give 1 to 1024 images"))
+        words::check(&cfg)?;
+        Ok(cfg)
     }
+
+    /// What such commands say of a depth that they chose. `train` chooses none: it would make another network than the
+    /// official one without being asked to.
+    pub(super) fn depth_note(&self) -> Option<String> {
+        depth_note(self.size, self.n_dis)
+    }
+}
+
+impl NetworkArgs {
+    pub(super) fn check_batch(&self) -> Result<()> {
+        check_batch(self.batch_size)
+    }
+}
+
+/// The size of a batch.
+pub(super) fn check_batch(images: usize) -> Result<()> {
+    if (1..=1024).contains(&images) {
+        return Ok(());
+    }
+    Err(Error::new(format!("--batch-size {images} is out of range")).hint("give 1 to 1024 images"))
 }
 
 #[derive(Debug, Args)]
@@ -116,6 +149,10 @@ pub(super) fn parse_precision(text: &str) -> Result<Precision, String> {
     text.parse().map_err(|e| one_line(&e))
 }
 
-fn parse_norm(text: &str) -> Result<NormVariant, String> {
+pub(super) fn parse_norm(text: &str) -> Result<NormVariant, String> {
+    text.parse().map_err(|e| one_line(&e))
+}
+
+pub(super) fn parse_conv(text: &str) -> Result<ConvVariant, String> {
     text.parse().map_err(|e| one_line(&e))
 }

@@ -1,23 +1,25 @@
 //! `ugatit plan`
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::json;
+use ugatit::Error;
+use ugatit::bench::ladder;
 use ugatit::device::Launch;
 use ugatit::device::cuda::Cuda;
 use ugatit::format::{self, Column, Table};
 use ugatit::model::{self, Machine, Prediction, Term, machine};
-use ugatit::nn::Config;
 use ugatit::study::profile::Totals;
-use ugatit::tape::LowerOptions;
+use ugatit::tape::{ConvVariant, LowerOptions};
 use ugatit::train::{MemoryEstimate, Recording, TrainingPlan};
 
-use super::args::{NetworkArgs, depth_note};
+use super::args::{NetworkArgs, parse_conv};
 use super::end::{End, say};
-use super::words;
 
 /// List every kernel launch of a training step, and the memory a run needs; no device is used
 ///
@@ -34,9 +36,23 @@ pub(super) struct PlanArgs {
     #[arg(long = "for", value_name = "GPU")]
     gpu: Option<String>,
 
+    /// Use this variant of the convolutions wherever it takes the shape: direct, implicit-gemm, tensor-core. If not given,
+    /// the precision and the shape decide
+    #[arg(long, value_name = "VARIANT", value_parser = parse_conv)]
+    conv: Option<ConvVariant>,
+
     /// Print JSON
     #[arg(long)]
     json: bool,
+
+    /// Print the ladder instead: the light step of 256 pixels with one change of variants after the other, its launches, bytes
+    /// and predicted milliseconds on several GPUs, as a table in Markdown
+    #[arg(long)]
+    ladder: bool,
+
+    /// Put the ladder into this document, between its markers, instead of printing it
+    #[arg(long, value_name = "FILE", requires = "ladder")]
+    write: Option<PathBuf>,
 }
 
 /// What `--for` adds.
@@ -64,17 +80,16 @@ impl Predicted {
 
 pub(super) fn run(args: &PlanArgs) -> Result<(), End> {
     args.network.check_batch().map_err(End::Input)?;
-    let mut cfg = Config::default();
-    args.network.apply(&mut cfg);
-    if args.network.n_dis.is_none() {
-        cfg.n_dis = Config::deepest_n_dis(cfg.img_size);
+    if args.ladder {
+        return ladder(args);
     }
-    words::check(&cfg).map_err(End::Input)?;
+    let cfg = args.network.shape.looked_at().map_err(End::Input)?;
     let machine = args.gpu.as_deref().map(machine::find).transpose().map_err(End::Input)?;
     let target = machine.map(Machine::target).or_else(Cuda::target_at_hand).unwrap_or_default();
     let options = LowerOptions {
         norm: args.network.norm,
         precision: args.network.precision,
+        conv: args.conv,
         ..LowerOptions::on(target)
     };
     let plan = TrainingPlan::new(&cfg, args.network.batch_size, 1, Recording::default(), options)
@@ -93,7 +108,7 @@ pub(super) fn run(args: &PlanArgs) -> Result<(), End> {
         }
         None => None,
     };
-    depth_note(cfg.img_size, args.network.n_dis).iter().for_each(|note| say(note));
+    args.network.shape.depth_note().iter().for_each(|note| say(note));
     let mut kernels: BTreeMap<&str, Totals> = BTreeMap::new();
     for launch in launches {
         kernels.entry(launch.kernel.name).or_default().add(launch);
@@ -118,6 +133,21 @@ pub(super) fn run(args: &PlanArgs) -> Result<(), End> {
     }
     out.flush()?;
     Ok(())
+}
+
+fn ladder(args: &PlanArgs) -> Result<(), End> {
+    let bar = ProgressBar::new_spinner().with_message("counting a block of each launch");
+    let table = ladder::table();
+    bar.finish_and_clear();
+    let table = table.map_err(End::Failed)?;
+    let Some(path) = &args.write else {
+        io::stdout().lock().write_all(table.as_bytes())?;
+        return Ok(());
+    };
+    let cannot = |what: &str, e: io::Error| Error::new(format!("cannot {what} {}: {e}", path.display()));
+    let document = fs::read_to_string(path).map_err(|e| End::Input(cannot("read", e)))?;
+    let document = ladder::write_into(&document, &table).map_err(End::Input)?;
+    fs::write(path, document).map_err(|e| End::Failed(cannot("write", e)))
 }
 
 fn print_json(
@@ -155,6 +185,7 @@ fn print_json(
         "batch_size": args.network.batch_size,
         "norm": args.network.norm,
         "precision": args.network.precision,
+        "conv": args.conv.map(ConvVariant::name),
         "target": plan.step.program.target,
         "launches": launches,
         "kernels": kernels,

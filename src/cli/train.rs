@@ -135,7 +135,7 @@ impl TrainArgs {
             rho_max: o.rho_max,
             ..Config::default()
         };
-        self.network.apply(&mut model);
+        self.network.shape.apply(&mut model);
         Settings {
             data: self.data.clone(),
             seed: self.seed,

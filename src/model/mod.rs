@@ -21,6 +21,6 @@ mod work;
 
 pub use cache::Cache;
 pub use machine::Machine;
-pub use predict::{Counted, Prediction, Step, count, predict};
+pub use predict::{Counted, Counter, Prediction, Step, count, predict};
 pub use time::{Term, Time, largest, range, terms_json, time};
 pub use work::Work;

@@ -1,6 +1,7 @@
 //! A whole program: each launch's work counted on one block of it, then timed.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use ptx_emulator::{LaunchCounters, Memory, Module, Sample};
@@ -47,7 +48,7 @@ fn key(launch: &Launch) -> Key {
 /// Counts of a program's launches: what predictions for any GPU start from.
 #[derive(Clone, Debug)]
 pub struct Counted {
-    samples: Vec<Sample>,
+    samples: Vec<Arc<Sample>>,
     /// Of each launch its sample.
     places: Vec<usize>,
 }
@@ -57,8 +58,13 @@ impl Counted {
     pub fn of_run(program: &Program, counters: Vec<LaunchCounters>) -> Self {
         let blocks = program.launches.iter().map(Launch::blocks);
         let whole = |(counters, blocks)| Sample { counters, blocks, read_sectors: None, busiest_warp: None };
-        let samples: Vec<Sample> = counters.into_iter().zip(blocks).map(whole).collect();
+        let samples: Vec<Arc<Sample>> = counters.into_iter().zip(blocks).map(whole).map(Arc::new).collect();
         Self { places: (0..samples.len()).collect(), samples }
+    }
+
+    /// What was counted of each launch, in order.
+    pub fn samples(&self) -> impl Iterator<Item = &Sample> {
+        self.places.iter().map(|&place| &*self.samples[place])
     }
 
     /// Predicts every launch of the program that was counted, in order.
@@ -92,37 +98,63 @@ pub fn predict(
 /// # Errors
 /// When a kernel is faulty, or the host has no address space for its buffers.
 pub fn count(program: &Program, progress: &(dyn Fn(Step) + Sync)) -> Result<Counted> {
-    let mut different: Vec<&Launch> = Vec::new();
-    let mut index: HashMap<Key, usize> = HashMap::new();
-    let places: Vec<usize> = program
-        .launches
-        .iter()
-        .map(|launch| {
-            *index.entry(key(launch)).or_insert_with(|| {
-                different.push(launch);
-                different.len() - 1
+    Counter::default().count(program, progress)
+}
+
+/// Counts programs one after the other, each different launch once.
+#[derive(Default)]
+pub struct Counter {
+    known: HashMap<Key, Arc<Sample>>,
+}
+
+impl Counter {
+    /// Counts a program, as [`count`].
+    ///
+    /// # Errors
+    /// As [`count`].
+    pub fn count(&mut self, program: &Program, progress: &(dyn Fn(Step) + Sync)) -> Result<Counted> {
+        let mut different: Vec<&Launch> = Vec::new();
+        let mut keys: Vec<Key> = Vec::new();
+        let mut index: HashMap<Key, usize> = HashMap::new();
+        let places: Vec<usize> = program
+            .launches
+            .iter()
+            .map(|launch| {
+                *index.entry(key(launch)).or_insert_with_key(|key| {
+                    different.push(launch);
+                    keys.push(key.clone());
+                    different.len() - 1
+                })
             })
-        })
-        .collect();
-    let mut modules: HashMap<&str, Module> = HashMap::new();
-    for launch in &different {
-        let module = launch.kernel.module;
-        if !modules.contains_key(module.file) {
-            modules.insert(module.file, Module::named(module.file, module.ptx)?);
+            .collect();
+        let mut modules: HashMap<&str, Module> = HashMap::new();
+        for launch in &different {
+            let module = launch.kernel.module;
+            if !modules.contains_key(module.file) {
+                modules.insert(module.file, Module::named(module.file, module.ptx)?);
+            }
         }
+        let done = AtomicUsize::new(0);
+        // A block runs on the thread that asks for it.
+        let options = ptx_emulator::Options { threads: 1, ..Default::default() };
+        let emulator = ptx_emulator::Emulator::new(options);
+        let known = &self.known;
+        let samples: Result<Vec<Arc<Sample>>> = different
+            .par_iter()
+            .zip(&keys)
+            .map(|(launch, key)| {
+                let sample = match known.get(key) {
+                    Some(sample) => sample.clone(),
+                    None => Arc::new(sample(&emulator, &modules[launch.kernel.module.file], launch)?),
+                };
+                progress(Step { done: done.fetch_add(1, Relaxed) + 1, of: different.len() });
+                Ok(sample)
+            })
+            .collect();
+        let samples = samples?;
+        self.known.extend(keys.into_iter().zip(samples.iter().cloned()));
+        Ok(Counted { samples, places })
     }
-    let done = AtomicUsize::new(0);
-    // A block runs on the thread that asks for it.
-    let emulator = ptx_emulator::Emulator::new(ptx_emulator::Options { threads: 1, ..Default::default() });
-    let samples: Result<Vec<Sample>> = different
-        .par_iter()
-        .map(|launch| {
-            let sample = sample(&emulator, &modules[launch.kernel.module.file], launch)?;
-            progress(Step { done: done.fetch_add(1, Relaxed) + 1, of: different.len() });
-            Ok(sample)
-        })
-        .collect();
-    Ok(Counted { samples: samples?, places })
 }
 
 /// Runs a block from the middle of a launch: one at the rim may have less to do.

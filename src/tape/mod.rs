@@ -19,6 +19,7 @@ pub use loaded::LoadedProgram;
 pub use operation::Gradients;
 pub use ops::activation::Activation;
 pub use ops::adam::AdamHyper;
+pub use ops::conv::{ConvLayer, ConvPass};
 pub use ops::loss::LossKind;
 pub use ops::norm::{self, Affine};
 pub use ops::spectral::Spectral;

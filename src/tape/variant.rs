@@ -80,6 +80,14 @@ impl ConvVariant {
         }
     }
 
+    /// What its operands are rounded to.
+    pub fn precision(self) -> Precision {
+        match self {
+            Self::Direct | Self::ImplicitGemm => Precision::F32,
+            Self::TensorCore => Precision::Tf32,
+        }
+    }
+
     /// What it is.
     pub fn about(self) -> About {
         match self {
@@ -99,6 +107,19 @@ impl ConvVariant {
                 bound_by: "tensor cores, and the L2 close behind them",
             },
         }
+    }
+}
+
+impl FromStr for ConvVariant {
+    type Err = Error;
+
+    /// By its name, with a hyphen for the blank.
+    fn from_str(text: &str) -> Result<Self> {
+        let word = |variant: Self| variant.name().replace(' ', "-").to_lowercase();
+        Self::ALL.into_iter().find(|v| word(*v) == text).ok_or_else(|| {
+            let names = Self::ALL.map(word).join(", ");
+            Error::new(format!("unknown convolution '{text}'")).hint(format!("convolutions are {names}"))
+        })
     }
 }
 

@@ -10,7 +10,7 @@ mod trainer;
 
 pub use losses::{LOSS_NAMES, Losses};
 pub use model::{Model, TensorId, TensorRole};
-pub use plan::{MemoryEstimate, TrainingPlan};
+pub use plan::{InferencePlan, MemoryEstimate, TrainingPlan};
 pub use step::apply as apply_activation;
 pub use step::{
     DOutput, GOutput, Recording, SampleGridOutputs, StepOutputs, record_sample_grid, record_step,

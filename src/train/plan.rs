@@ -3,12 +3,14 @@
 use serde::Serialize;
 
 use super::model::Model;
-use super::step::{Recording, SampleGridOutputs, StepOutputs, record_sample_grid, record_step};
+use super::step::{
+    GOutput, Recording, SampleGridOutputs, StepOutputs, record_sample_grid, record_step, record_translate,
+};
 use crate::device::executable::DeviceHandle;
 use crate::device::{DeviceKind, Program};
 use crate::format;
 use crate::nn::Config;
-use crate::tape::{BufferRole, LowerOptions, Planned, plan_with};
+use crate::tape::{BufferRole, LowerOptions, Planned, StateView, plan_with};
 use crate::{Error, ErrorKind, Result};
 
 /// The programs of a training run, planned but not loaded. [`super::Trainer::load`] loads them.
@@ -31,6 +33,38 @@ pub(super) struct SampleGridPlan {
     pub outputs: SampleGridOutputs,
     /// Images of each domain.
     pub images: usize,
+}
+
+/// A generator's pass, planned but not loaded. [`super::Inference::load`] loads it.
+#[derive(Clone, Debug)]
+pub struct InferencePlan {
+    /// The memory layout.
+    pub model: Model,
+    /// The pass.
+    pub pass: Planned,
+    pub(super) input: StateView,
+    pub(super) output: GOutput,
+    /// Images.
+    pub(super) batch: usize,
+}
+
+impl InferencePlan {
+    /// Plans the pass of one generator over `batch` images; direction 0 is A to B. Needs no device.
+    ///
+    /// # Errors
+    /// When the configuration makes no network, or a tensor would be too large.
+    pub fn new(cfg: &Config, direction: usize, batch: usize, options: LowerOptions) -> Result<Self> {
+        cfg.check()?;
+        let mut model = Model::for_inference(cfg);
+        let (tape, input, output) = record_translate(&mut model, direction, batch);
+        let pass = plan_with("translate", &tape, &model.layout, options)?;
+        Ok(Self { model, pass, input, output, batch })
+    }
+
+    /// Bytes of a device that it takes.
+    pub fn bytes(&self) -> u64 {
+        self.model.layout.bytes() + self.pass.program.arena_bytes
+    }
 }
 
 /// Memory of a training run, bytes.

@@ -7,11 +7,11 @@ use rand_chacha::ChaCha8Rng;
 
 use super::losses::{LossTerms, Losses};
 use super::model::{Model, TensorId, TensorRole};
-use super::plan::{SampleGridPlan, TrainingPlan, check_memory};
-use super::step::{GOutput, Recording, SampleGridOutputs, StepOutputs, record_translate};
+use super::plan::{InferencePlan, SampleGridPlan, TrainingPlan, check_memory};
+use super::step::{GOutput, Recording, SampleGridOutputs, StepOutputs};
 use crate::device::executable::{DeviceHandle, Executable, State};
 use crate::nn::Config;
-use crate::tape::{LoadedProgram, LowerOptions, Precision, StateView, Value, plan_with};
+use crate::tape::{LoadedProgram, LowerOptions, Precision, StateView, Value};
 use crate::{Error, Result};
 
 /// The memory of a run and the means to move tensors in and out of it.
@@ -46,6 +46,16 @@ impl Memory {
             )));
         }
         self.state.write(self.model.locate(id), &spec.to_device(file))
+    }
+
+    fn initialise(&self, seed: u64) -> Result<()> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(INIT_STREAM);
+        for id in self.model.tensors(&[TensorRole::Weight]) {
+            let values = self.model.spec(id).initial(&mut rng);
+            self.set(id, &values)?;
+        }
+        Ok(())
     }
 
     fn get(&self, id: TensorId) -> Result<Vec<f32>> {
@@ -129,13 +139,7 @@ impl Trainer {
     /// # Errors
     /// When the device fails.
     pub fn initialise(&mut self, seed: u64) -> Result<()> {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(INIT_STREAM);
-        for id in self.model().tensors(&[TensorRole::Weight]) {
-            let values = self.model().spec(id).initial(&mut rng);
-            self.set(id, &values)?;
-        }
-        Ok(())
+        self.memory.initialise(seed)
     }
 
     /// Writes one network's tensor, given in the file's order.
@@ -235,7 +239,7 @@ impl Inference {
     /// Plans and loads a generator pass over `batch` images; direction 0 is A to B.
     ///
     /// # Errors
-    /// When the device has too little memory.
+    /// As [`Self::load`].
     pub fn new(
         device: &DeviceHandle,
         cfg: &Config,
@@ -243,14 +247,33 @@ impl Inference {
         direction: usize,
         batch: usize,
     ) -> Result<Self> {
-        let mut model = Model::for_inference(cfg);
-        let (tape, input, output) = record_translate(&mut model, direction, batch);
         let options = LowerOptions { precision, ..LowerOptions::on(device.lock().target()) };
-        let planned = plan_with("translate", &tape, &model.layout, options)?;
-        check_memory(device, &model, std::iter::once(&*planned.program))?;
+        Self::load(device, InferencePlan::new(cfg, direction, batch, options)?)
+    }
+
+    /// Loads what was planned. All weights are zero until they are set.
+    ///
+    /// # Errors
+    /// When the device has too little memory.
+    pub fn load(device: &DeviceHandle, plan: InferencePlan) -> Result<Self> {
+        check_memory(device, &plan.model, std::iter::once(&*plan.pass.program))?;
+        let InferencePlan { model, pass, input, output, batch } = plan;
         let memory = Memory::new(device, model)?;
-        let loaded = planned.load_over(&memory.state)?;
+        let loaded = pass.load_over(&memory.state)?;
         Ok(Self { memory, loaded, input, output, batch })
+    }
+
+    /// Draws the weights of both generators from the seed, as [`Trainer::initialise`] does.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn initialise(&mut self, seed: u64) -> Result<()> {
+        self.memory.initialise(seed)
+    }
+
+    /// The pass, over the images of the latest [`Self::translate`].
+    pub fn executable(&self) -> &Executable {
+        self.loaded.executable()
     }
 
     /// The layout and configuration.

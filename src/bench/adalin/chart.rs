@@ -102,8 +102,11 @@ impl Chart {
         for r in records {
             let Some(v) = value(r) else { continue };
             let title = format!("{}, {} {}", r.kind, shape_text(r.shape), r.dtype);
-            let name =
-                if r.source == "ugatit" { r.variant.clone() } else { format!("{} {}", r.source, r.variant) };
+            let name = if r.origin.source == "ugatit" {
+                r.variant.clone()
+            } else {
+                format!("{} {}", r.origin.source, r.variant)
+            };
             let place = groups.iter().position(|g| g.title == title).unwrap_or_else(|| {
                 groups.push(Group { title, bars: [Vec::new(), Vec::new()] });
                 groups.len() - 1
@@ -212,7 +215,7 @@ fn pixels(units: f64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::tests::record;
+    use super::super::record::tests::{origin, record};
     use super::*;
 
     fn records() -> Vec<Record> {

@@ -24,25 +24,19 @@ use tensors::{Inputs, Outputs, deviation};
 
 pub use counting::count;
 
-use crate::device::executable::{DeviceHandle, Executable, LaunchMode, State};
+use crate::bench::ceilings::copy_ceiling;
+use crate::bench::record::{Origin, read, write};
+use crate::bench::timing::{SAMPLES, time_program};
+use crate::device::DeviceKind;
+use crate::device::executable::{DeviceHandle, Executable, LaunchMode};
 use crate::device::select::{self, Choice};
-use crate::device::{Buffer, BufferRef, DeviceKind, Launch, Program, Space};
 use crate::format::{Column, Table};
-use crate::kernels::arg::{In, Out};
-use crate::kernels::{args, entry};
-use crate::stats::median;
 use crate::tape::NormVariant;
 use crate::tensor::{DType, Shape};
 use crate::{Error, Result};
 
-/// Bytes that are copied to find the copy ceiling; at most an 8th of the GPU's memory.
-const COPIED: u64 = 512 << 20;
-/// What is copied repeats itself after so many bytes.
-const COPY_PATTERN: u64 = 1 << 20;
 /// Elements from which on the check in double precision takes fewer images.
 const CHECKED: usize = 1 << 22;
-/// Samples of a time.
-const SAMPLES: usize = 21;
 
 /// What to do. Empty lists mean the default.
 #[derive(Clone, Debug, Default)]
@@ -98,7 +92,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<Vec<Record>> {
     if !options.show.is_empty() {
         let mut records = Vec::new();
         for path in &options.show {
-            records.extend(record::read(path)?);
+            records.extend(read::<Record>(path)?);
         }
         records.sort_by(|a, b| {
             let key = |r: &Record| (r.kind.clone(), r.shape, r.dtype.clone(), r.pass.clone());
@@ -112,7 +106,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<Vec<Record>> {
     let (device, _) = select::open(options.device.unwrap_or_default())?;
     let records = measure(options, &device, out)?;
     if let Some(path) = &options.json {
-        record::write(path, &records)?;
+        write(path, &records)?;
     }
     draw(options, &records)?;
     Ok(records)
@@ -154,7 +148,7 @@ fn measure(options: &Options, device: &DeviceHandle, out: &mut dyn Write) -> Res
         writeln!(out, "{name}; copy ceiling {copy:.0} GB/s (read + written). Times are medians of {SAMPLES} samples by events after 3 runs unmeasured; GB/s of the minimum traffic; warm: the same buffers each time, rotated: more than {} MiB in turn.", beyond_l2(device)? >> 20).map_err(told)?;
         copy
     };
-    let (date, commit) = (record::today(), record::commit());
+    let origin = Origin::here(name.clone());
     let mut records: Vec<Record> = Vec::new();
     let mut references = HashMap::new();
     for &kind in &kinds {
@@ -174,10 +168,7 @@ fn measure(options: &Options, device: &DeviceHandle, out: &mut dyn Write) -> Res
                     }
                     check(device, &case, &mut references)?;
                     let base = |part: Part| Record {
-                        source: "ugatit".into(),
-                        device: name.clone(),
-                        date: date.clone(),
-                        commit: commit.clone(),
+                        origin: origin.clone(),
                         kind: kind.name().into(),
                         variant: variant.name().into(),
                         dtype: dtype.name().into(),
@@ -243,18 +234,6 @@ fn check(device: &DeviceHandle, case: &Case, references: &mut References) -> Res
     Ok(())
 }
 
-/// Microseconds of one of `repeats` passes in a program.
-fn time_program(executable: &Executable, repeats: usize, mode: LaunchMode) -> Result<f64> {
-    let mut samples = Vec::with_capacity(SAMPLES);
-    for sample in 0..SAMPLES + 3 {
-        let ms = executable.time(mode)?.ok_or_else(|| Error::new("the GPU gave no time"))?;
-        if sample >= 3 {
-            samples.push(ms * 1e3 / repeats as f64);
-        }
-    }
-    Ok(median(samples))
-}
-
 /// Both regimes and both launch modes of one pass.
 ///
 /// # Errors
@@ -297,38 +276,6 @@ pub fn times(gpu: &DeviceHandle, case: &Case, part: Part, copy_gb_per_s: f64) ->
 /// [`BEYOND_L2`], or where the GPU has little memory a 16th of that.
 fn beyond_l2(gpu: &DeviceHandle) -> Result<u64> {
     Ok(BEYOND_L2.min(gpu.lock().memory()?.total / 16))
-}
-
-/// GB/s, read and written, of a copy of 512 MiB, or an eighth of the memory where that is less.
-///
-/// # Errors
-/// When the GPU fails.
-pub fn copy_ceiling(gpu: &DeviceHandle) -> Result<f64> {
-    let bytes = COPIED.min(gpu.lock().memory()?.total / 8) / COPY_PATTERN * COPY_PATTERN;
-    let (count, repeats) = (bytes / 4, 8);
-    let buffer = |name: &str, offset| Buffer { name: name.into(), space: Space::State, offset, bytes };
-    let whole = |buffer| BufferRef { buffer, offset: 0, bytes };
-    let args = args::CopyX4 { out: Out(whole(1)), inp: In(whole(0)), n: count as i32 };
-    let launch = Launch::new(entry::COPY_X4_F32, args)?
-        .grid([(count / 4).div_ceil(256) as u32, 1, 1])
-        .block([256, 1, 1])
-        .label("copy");
-    let program = Program {
-        name: "copy".into(),
-        target: gpu.lock().target(),
-        buffers: vec![buffer("from", 0), buffer("to", bytes)],
-        launches: vec![launch; repeats],
-        arena_bytes: 0,
-        state_bytes: 2 * bytes,
-    };
-    let state = State::new(gpu, program.state_bytes)?;
-    // What is copied takes part in the power a GPU draws, so it is neither all zeros nor left to chance.
-    let pattern: Vec<f32> = (0..COPY_PATTERN / 4).map(|i| (i as f32).sin()).collect();
-    for at in (0..bytes).step_by(COPY_PATTERN as usize) {
-        state.write(at, &pattern)?;
-    }
-    let microseconds = time_program(&Executable::load(program, &state)?, repeats, LaunchMode::Graph)?;
-    Ok(2.0 * bytes as f64 / microseconds / 1e3)
 }
 
 fn head(out: &mut dyn Write, kind: Kind, shape: Shape, dtype: DType, emulated: bool) -> std::io::Result<()> {

@@ -18,8 +18,9 @@ pub fn predict(records: &[Record]) -> Result<Vec<Option<f64>>> {
 }
 
 fn predict_one(record: &Record) -> Option<Result<f64>> {
-    let time = record.time.as_ref().filter(|time| time.mode == "graph" && record.source == "ugatit")?;
-    let machine = machine::of_driver(&record.device)?;
+    let time =
+        record.time.as_ref().filter(|time| time.mode == "graph" && record.origin.source == "ugatit")?;
+    let machine = machine::of_driver(&record.origin.device)?;
     let [n, h, w, c] = record.shape;
     let dtype = [DType::F32, DType::F16, DType::Bf16].into_iter().find(|d| d.name() == record.dtype)?;
     let kind = record.kind.parse().ok()?;
@@ -46,7 +47,7 @@ fn predict_one(record: &Record) -> Option<Result<f64>> {
 #[cfg(test)]
 mod tests {
     use super::super::record::Time;
-    use super::super::record::tests::record;
+    use super::super::record::tests::{origin, record};
     use super::*;
 
     #[test]
@@ -60,7 +61,13 @@ mod tests {
                 copy_gb_per_s: 1.0,
             };
             let (time, counts) = (Some(time), None);
-            Record { device: device.into(), time, counts, shape: [1, 128, 128, 64], ..record(variant) }
+            Record {
+                origin: origin("ugatit", device),
+                time,
+                counts,
+                shape: [1, 128, 128, 64],
+                ..record(variant)
+            }
         };
         let h100 = "NVIDIA H100 80GB HBM3 (cuda:0)";
         let records = [

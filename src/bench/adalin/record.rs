@@ -3,24 +3,19 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::bench::record::{Origin, between, read};
 use crate::tape::NormVariant;
 use crate::{Error, Result};
 
 /// One pass of one variant on one shape.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct Record {
-    /// `ugatit` or `torch`.
-    pub source: String,
-    /// The GPU, or `emulator`.
-    pub device: String,
-    /// `2026-01-31`.
-    pub date: String,
-    /// Of this repository.
-    pub commit: String,
+    /// Where it comes from.
+    #[serde(flatten)]
+    pub origin: Origin,
     /// `adalin`, `iln`, `in`.
     pub kind: String,
     /// The variant; of torch `eager`, `composed`, `compiled`.
@@ -88,58 +83,6 @@ impl Counts {
     }
 }
 
-/// Today, in UTC.
-pub fn today() -> String {
-    let days = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() / 86400) as i64;
-    // Civil date of a day number (Howard Hinnant's algorithm).
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let doe = z.rem_euclid(146_097);
-    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let (day, month) = (doy - (153 * mp + 2) / 5 + 1, if mp < 10 { mp + 3 } else { mp - 9 });
-    let year = yoe + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
-}
-
-/// The commit of the working folder, with `+` where it has changes; `unknown` without git.
-pub fn commit() -> String {
-    let git = |args: &[&str]| -> Option<String> {
-        let out = std::process::Command::new("git").args(args).output().ok()?;
-        out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_owned())
-    };
-    let Some(hash) = git(&["rev-parse", "--short", "HEAD"]) else { return "unknown".to_owned() };
-    let changed = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|s| !s.is_empty());
-    if changed { hash + "+" } else { hash }
-}
-
-/// Writes records as a JSON list.
-///
-/// # Errors
-/// When the file cannot be written.
-pub fn write(path: &Path, records: &[Record]) -> Result<()> {
-    let mut text = String::from("[\n");
-    for (i, record) in records.iter().enumerate() {
-        let line = serde_json::to_string(record).map_err(|e| Error::new(format!("writing records: {e}")))?;
-        text += if i == 0 { "  " } else { ",\n  " };
-        text += &line;
-    }
-    text += "\n]\n";
-    std::fs::write(path, text).map_err(|e| Error::new(format!("cannot write {}: {e}", path.display())))
-}
-
-/// Reads such a list.
-///
-/// # Errors
-/// When the file cannot be read, or is none.
-pub fn read(path: &Path) -> Result<Vec<Record>> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Error::new(format!("cannot read {}: {e}", path.display())))?;
-    serde_json::from_str(&text)
-        .map_err(|e| Error::new(format!("{}: no benchmark records: {e}", path.display())))
-}
-
 /// All records of a folder's `*.json` files that have `source`, `pass` and so on; the files in order of name.
 ///
 /// # Errors
@@ -155,7 +98,7 @@ pub fn read_folder(folder: &Path) -> Result<Vec<Record>> {
     paths.sort();
     let mut records = Vec::new();
     for path in paths {
-        records.extend(read(&path)?);
+        records.extend(read::<Record>(&path)?);
     }
     Ok(records)
 }
@@ -173,12 +116,7 @@ pub const CHART: &str = "docs/adalin.svg";
 /// # Errors
 /// When it has no markers.
 pub fn into_readme(readme: &str, records: &[Record], predicted: &[Option<f64>]) -> Result<String> {
-    let found = readme.find(BEGIN).zip(readme.find(END)).filter(|(b, e)| b < e);
-    let Some((begin, end)) = found else {
-        return Err(Error::new("the README has no place for the benchmark")
-            .hint(format!("put these two lines where it belongs: {BEGIN} and {END}")));
-    };
-    Ok(format!("{}{BEGIN}\n\n{}\n{}", &readme[..begin], summary(records, predicted), &readme[end..]))
+    between(readme, [BEGIN, END], &summary(records, predicted))
 }
 
 /// `1x64x64x256`.
@@ -193,7 +131,7 @@ fn layer(r: &Record) -> String {
 
 /// Where and when it was measured, and of which commit, as three cells.
 fn made(r: &Record) -> String {
-    format!("{} | {} | {}", r.device, r.date, r.commit)
+    format!("{} | {} | {}", r.origin.device, r.origin.date, r.origin.commit)
 }
 
 /// What counts are of.
@@ -214,7 +152,14 @@ fn counted_text() -> String {
 pub fn summary(records: &[Record], predicted: &[Option<f64>]) -> String {
     let key = |r: &Record| {
         let of_layer = (r.kind.clone(), r.shape, r.dtype.clone(), r.work.clone());
-        (r.source.clone(), r.variant.clone(), of_layer, r.device.clone(), r.date.clone(), r.commit.clone())
+        (
+            r.origin.source.clone(),
+            r.variant.clone(),
+            of_layer,
+            r.origin.device.clone(),
+            r.origin.date.clone(),
+            r.origin.commit.clone(),
+        )
     };
     type Row<'a> = Vec<(&'a Record, Option<f64>)>;
     let mut rows: Vec<(_, Row)> = Vec::new();
@@ -235,7 +180,8 @@ pub fn summary(records: &[Record], predicted: &[Option<f64>]) -> String {
     };
     let both = |row: &Row, figure: &dyn Fn(&Record) -> Option<String>| figures(row, &|r, _| figure(r));
     let name = |r: &Record| {
-        let source = if r.source == "ugatit" { String::new() } else { format!("{} ", r.source) };
+        let source =
+            if r.origin.source == "ugatit" { String::new() } else { format!("{} ", r.origin.source) };
         let work = if r.work == "norm" { String::new() } else { format!(" ({})", r.work) };
         format!("{source}{}{work}", r.variant)
     };
@@ -323,7 +269,7 @@ pub fn markdown(records: &[Record], predicted: &[Option<f64>]) -> String {
                 "| {} | {} | {} {} | {} | {} | {:.1} | {} | {} | {:.0} | {} | {} |",
                 r.pass,
                 layer(r),
-                r.source,
+                r.origin.source,
                 r.variant,
                 t.regime,
                 t.mode,
@@ -367,14 +313,18 @@ pub fn markdown(records: &[Record], predicted: &[Option<f64>]) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::bench::record::write;
+
+    /// Of a day in January.
+    pub fn origin(source: &str, device: &str) -> Origin {
+        let [source, device, date, commit] = [source, device, "2026-01-31", "abc"].map(str::to_owned);
+        Origin { source, device, date, commit }
+    }
 
     /// What the tests of this module and of the chart start from.
     pub fn record(variant: &str) -> Record {
         Record {
-            source: "ugatit".into(),
-            device: "emulator".into(),
-            date: "2026-01-31".into(),
-            commit: "abc".into(),
+            origin: origin("ugatit", "emulator"),
             kind: "adalin".into(),
             variant: variant.into(),
             dtype: "f32".into(),
@@ -422,8 +372,7 @@ pub(super) mod tests {
             copy_gb_per_s: 500.0,
         };
         let on_gpu = |regime, microseconds| Record {
-            source: "torch".into(),
-            device: "H100".into(),
+            origin: origin("torch", "H100"),
             counts: None,
             time: Some(time(regime, microseconds)),
             ..record("eager")
@@ -456,14 +405,7 @@ pub(super) mod tests {
         let path = folder.path().join("adalin-x.json");
         let records = vec![record("fused"), record("composed")];
         write(&path, &records).unwrap();
-        assert_eq!(read(&path).unwrap(), records);
+        assert_eq!(read::<Record>(&path).unwrap(), records);
         assert_eq!(read_folder(folder.path()).unwrap(), records);
-    }
-
-    #[test]
-    fn a_date_reads_as_one() {
-        let today = today();
-        assert_eq!(today.len(), 10, "{today}");
-        assert!(*today > *"2025-01-01");
     }
 }

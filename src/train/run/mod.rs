@@ -344,7 +344,7 @@ enum Failure {
 const SLOW_STEP: f64 = 30.0;
 
 /// Seconds that so many floating-point operations take on the emulator, very roughly.
-fn emulator_seconds(flops: u64) -> f64 {
+pub fn emulator_seconds(flops: u64) -> f64 {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     flops as f64 / (0.6e9 * cores as f64)
 }

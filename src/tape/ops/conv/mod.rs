@@ -3,11 +3,14 @@
 
 mod direct;
 mod implicit_gemm;
+mod layers;
 mod narrow;
 mod passes;
 mod ring;
 mod tensor_core;
 mod tiles;
+
+pub use layers::{ConvLayer, ConvPass};
 
 use narrow::Narrow;
 use passes::{Forward, InputGrad, Scale, WeightGrad};

@@ -1,0 +1,107 @@
+//! The ladder: what a training step comes to with one change after the other, as the table of `kernels/README.md`.
+
+use std::fmt::Write as _;
+
+use super::record::between;
+use crate::Result;
+use crate::format::three_figures;
+use crate::model::{Counter, Machine, machine};
+use crate::nn::Config;
+use crate::tape::{ConvVariant, LowerOptions, NormVariant, Precision};
+use crate::train::{Recording, TrainingPlan};
+
+/// The lines of a document that the table stands between.
+pub const MARKERS: [&str; 2] = [
+    "<!-- ladder: written by `ugatit plan --ladder --write kernels/README.md`, not by hand -->",
+    "<!-- end of ladder -->",
+];
+
+/// The GPUs that times are predicted for.
+const GPUS: [&str; 4] = ["a100", "h100", "h200", "4090"];
+
+/// A step with certain variants of its kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rung {
+    /// The variant of the norms.
+    pub norm: NormVariant,
+    /// The variant of the convolutions; None: that of the precision, where it suits the shape.
+    pub conv: Option<ConvVariant>,
+    /// What convolutions multiply.
+    pub precision: Precision,
+}
+
+/// From the bottom: first the convolutions, then the norms are replaced.
+pub fn rungs() -> Vec<Rung> {
+    let elementary = |conv, precision| Rung { norm: NormVariant::Elementary, conv, precision };
+    let mut rungs = vec![
+        elementary(Some(ConvVariant::Direct), Precision::F32),
+        elementary(Some(ConvVariant::ImplicitGemm), Precision::F32),
+        elementary(None, Precision::F32),
+    ];
+    let norms = NormVariant::ALL.into_iter().filter(|norm| norm.trains() && *norm != NormVariant::Elementary);
+    rungs.extend(norms.map(|norm| Rung { norm, conv: None, precision: Precision::F32 }));
+    let others = Precision::ALL.into_iter().filter(|p| *p != Precision::F32);
+    rungs.extend(others.map(|precision| Rung { norm: NormVariant::default(), conv: None, precision }));
+    rungs
+}
+
+impl Rung {
+    fn plan(&self, machine: &Machine) -> Result<TrainingPlan> {
+        let cfg = Config { light: true, ..Config::default() };
+        let &Self { norm, conv, precision } = self;
+        let options = LowerOptions { norm, conv, precision, ..LowerOptions::on(machine.target()) };
+        TrainingPlan::new(&cfg, 1, 0, Recording::default(), options)
+    }
+
+    /// The flags that choose it, for a reader.
+    fn flags(&self) -> String {
+        let conv = self
+            .conv
+            .map_or(String::new(), |c| format!(" --conv {}", c.name().replace(' ', "-").to_lowercase()));
+        format!("`--norm {} --precision {}{conv}`", self.norm, self.precision)
+    }
+
+    /// Launches and minimum traffic on an H100, in the table's words.
+    ///
+    /// # Errors
+    /// Never for the rungs of [`rungs`]: the official configuration makes a network.
+    pub fn cells(&self) -> Result<[String; 3]> {
+        let plan = self.plan(&machine::ALL[0])?;
+        let launches = &plan.step.program.launches;
+        let bytes = launches.iter().map(|l| l.min_bytes).sum();
+        Ok([self.flags(), launches.len().to_string(), three_figures(bytes)])
+    }
+}
+
+/// The table in Markdown.
+///
+/// # Errors
+/// When a kernel is faulty.
+pub fn table() -> Result<String> {
+    let mut counter = Counter::default();
+    let mut text = String::from("| variants | launches | bytes |");
+    for gpu in GPUS {
+        _ = write!(text, " {} |", machine::find(gpu)?.name);
+    }
+    text += "\n|---|--:|--:|";
+    text += &"--:|".repeat(GPUS.len());
+    for rung in rungs() {
+        _ = write!(text, "\n| {} |", rung.cells()?.join(" | "));
+        for gpu in GPUS {
+            let machine = machine::find(gpu)?;
+            let plan = rung.plan(machine)?;
+            let program = &plan.step.program;
+            let predicted = counter.count(program, &|_| ())?.predict(program, machine);
+            _ = write!(text, " {:.1} |", predicted.iter().map(|p| p.time.us).sum::<f64>() / 1e3);
+        }
+    }
+    Ok(text + "\n")
+}
+
+/// A document with the table in its place.
+///
+/// # Errors
+/// When it has no place for one, or as [`table`].
+pub fn write_into(document: &str, table: &str) -> Result<String> {
+    between(document, MARKERS, table)
+}
