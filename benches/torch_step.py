@@ -28,6 +28,7 @@ import gc
 import json
 import math
 import statistics
+import struct
 import subprocess
 import time
 
@@ -244,14 +245,17 @@ class Discriminator(nn.Module):
 
 
 # ---------------------------------------------------------------- the step
+def wide(x):
+    """Losses are taken in float32 at least."""
+    return x.float() if x.dtype == torch.bfloat16 else x
+
+
 def to(x, target):
-    return F.mse_loss(x.float() if x.dtype in (torch.bfloat16, torch.float16) else x, torch.full_like(x, target).to(
-        torch.float32 if x.dtype in (torch.bfloat16, torch.float16) else x.dtype))
+    return F.mse_loss(wide(x), torch.full_like(wide(x), target))
 
 
 def classified(x, target):
-    x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-    return F.binary_cross_entropy_with_logits(x, torch.full_like(x, target))
+    return F.binary_cross_entropy_with_logits(wide(x), torch.full_like(wide(x), target))
 
 
 class Step:
@@ -414,6 +418,36 @@ def check_schedules():
     print(f"float64, 3 steps: official and lean schedule differ by {worst:.1e}")
 
 
+def check_golden(path):
+    """In float64 on the CPU: both schedules have the losses of a recorded run of a light network, as tests/golden has them."""
+    with open(path, "rb") as file:
+        head = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+        data = file.read()
+    about = {key: json.loads(head["__metadata__"][key]) for key in ("config", "batch", "steps", "losses")}
+
+    def tensor(name):
+        entry = head[name]
+        first, last = entry["data_offsets"]
+        values = torch.frombuffer(bytearray(data[first:last]), dtype=torch.float32)
+        return values.view(entry["shape"]).double()
+
+    c = about["config"]
+    sizes = Sizes(c["img_size"], c["ch"], c["n_res"], c["n_dis"], c["light"], about["batch"])
+    Norms.library = False
+    for form in ("official", "best"):
+        step = Step(form, "f32", sizes, torch.device("cpu"), torch.float64, compiled=False)
+        step.nets.load_state_dict({key[5:].replace("/", "."): tensor(key) for key in head if key.startswith("init/")})
+        worst = 0
+        for i in range(about["steps"]):
+            step.images = [tensor(f"image/{x}/{i + 1}") for x in "AB"]
+            for got, name in zip(step.run(), ("Discriminator_loss", "Generator_loss")):
+                want = about["losses"][name][i]
+                worst = max(worst, abs(got.item() - want) / abs(want))
+        if not worst <= 1e-9:
+            raise SystemExit(f"error: {form}: losses are off those of {path} by {worst:.1e}")
+        print(f"float64: the losses of {about['steps']} recorded steps and of the {form} form differ by {worst:.1e}")
+
+
 # ---------------------------------------------------------------- times
 def timed(run, samples):
     """Median milliseconds by events, and the mean of one run after the other by the host's clock."""
@@ -493,6 +527,7 @@ def measure(work, form, precision, sizes, samples):
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--check", action="store_true", help="compare the forms on the CPU and measure nothing")
+    ap.add_argument("--golden", help="with --check: compare with this recorded run, such as tests/golden/train_light_s32_c4_r2_b1.safetensors")
     ap.add_argument("--work", default="step", help="step, infer, or both with a comma")
     ap.add_argument("--form", default="official:tf32,amp:bf16,best:tf32,best:bf16", help="forms with what they multiply")
     ap.add_argument("--size", type=int, default=256)
@@ -508,6 +543,8 @@ def main():
     forms = [tuple(form.split(":")) for form in args.form.split(",")]
     if args.check:
         check_schedules()
+        if args.golden:
+            check_golden(args.golden)
         for form, precision in forms:
             # The CPU has no TF32.
             loss, grads = checked(form, precision.replace("tf32", "f32"), torch.device("cpu"), not args.no_compile)
