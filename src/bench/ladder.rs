@@ -30,14 +30,12 @@ pub struct Rung {
     pub precision: Precision,
 }
 
-/// From the bottom: first the convolutions, then the norms are replaced.
+/// From the bottom: first the convolutions, then the norms are replaced, then tensor cores. At this size fp32 is the implicit
+/// GEMM wherever it takes a layer.
 pub fn rungs() -> Vec<Rung> {
     let elementary = |conv, precision| Rung { norm: NormVariant::Elementary, conv, precision };
-    let mut rungs = vec![
-        elementary(Some(ConvVariant::Direct), Precision::F32),
-        elementary(Some(ConvVariant::ImplicitGemm), Precision::F32),
-        elementary(None, Precision::F32),
-    ];
+    let mut rungs =
+        vec![elementary(Some(ConvVariant::Direct), Precision::F32), elementary(None, Precision::F32)];
     let norms = NormVariant::ALL.into_iter().filter(|norm| norm.trains() && *norm != NormVariant::Elementary);
     rungs.extend(norms.map(|norm| Rung { norm, conv: None, precision: Precision::F32 }));
     let others = Precision::ALL.into_iter().filter(|p| *p != Precision::F32);

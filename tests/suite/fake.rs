@@ -1,6 +1,8 @@
 //! `src/device/cuda/` over the fake driver of `tests/fake-cuda/`: what a GPU machine would do, as far as the driver's
 //! rules go. Every case is a process of its own, with the library on its path and on nobody else's.
 
+mod bench;
+
 use std::env;
 use std::ffi::OsString;
 use std::fs;

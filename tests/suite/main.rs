@@ -1,6 +1,7 @@
 //! The integration tests: one binary, so that it links once.
 
 mod adalin;
+mod bench;
 mod checkpoint;
 mod cli;
 mod command;

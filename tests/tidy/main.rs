@@ -4,6 +4,7 @@ mod documents;
 mod duplicates;
 mod flags;
 mod imports;
+mod ladder;
 mod sizes;
 mod tree;
 mod words;
@@ -64,6 +65,16 @@ fn words_put_aside_do_not_come_back() {
             && !name.starts_with("tests/tidy/")
     };
     none(&words::found(&tree, style, takes));
+}
+
+#[test]
+fn the_ladder_is_that_of_the_kernels() {
+    let stale = ladder::stale(&Tree::of_repository());
+    assert!(
+        stale.is_empty(),
+        "\n{}\n`ugatit plan --ladder --write kernels/README.md` writes it anew",
+        stale.join("\n")
+    );
 }
 
 #[test]

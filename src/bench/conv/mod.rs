@@ -24,7 +24,7 @@ use crate::tape::{ConvLayer, ConvPass, ConvVariant};
 use crate::train::{Model, Recording, record_step};
 use crate::{Error, Result};
 
-/// Microseconds that the repeats of a pass should fill, as predicted or else guessed.
+/// Microseconds that the repeats of a pass should fill, so that the ends of the measured time do not matter.
 const FILLED: f64 = 1500.0;
 /// Operations up to which the emulator runs a pass to compare it with double precision, not only a block of it.
 const COMPARED: u64 = 50_000_000;
@@ -170,7 +170,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<Vec<Record>> {
     let mut records = Vec::with_capacity(cases.len());
     for ((case, times), predicted) in cases.iter().zip(predicted) {
         let measured = match &ceilings {
-            Some(ceilings) => Some(measure(case, &device, predicted.as_ref(), ceilings)?),
+            Some(ceilings) => Some(measure(case, &device, ceilings)?),
             None if case.layer.flops() <= COMPARED => {
                 let inputs = case.inputs(1);
                 case.check(&case.load(&device, &inputs)?, &inputs)?;
@@ -248,18 +248,14 @@ fn predict(case: &Case, machine: &Machine) -> Result<Predicted> {
     })
 }
 
-fn measure(
-    case: &Case,
-    gpu: &DeviceHandle,
-    predicted: Option<&Predicted>,
-    ceilings: &Ceilings,
-) -> Result<Measured> {
+fn measure(case: &Case, gpu: &DeviceHandle, ceilings: &Ceilings) -> Result<Measured> {
     let inputs = case.inputs(1);
-    let guessed = case.layer.flops() as f64 / ceilings.matrix_tflop_per_s / 1e6 + 2.0;
-    let repeats = (FILLED / predicted.map_or(guessed, |p| p.microseconds)).ceil().clamp(1.0, 64.0) as usize;
-    let repeated = case.repeated(repeats);
-    let loaded = repeated.load(gpu, &inputs)?;
-    repeated.check(&loaded, &inputs)?;
+    let once = case.load(gpu, &inputs)?;
+    case.check(&once, &inputs)?;
+    let us = time_program(once.executable(), 1, LaunchMode::Graph)?;
+    drop(once);
+    let repeats = (FILLED / us).ceil().clamp(1.0, 64.0) as usize;
+    let loaded = case.repeated(repeats).load(gpu, &inputs)?;
     let microseconds = time_program(loaded.executable(), repeats, LaunchMode::Graph)?;
     Ok(Measured { microseconds, ceilings: ceilings.clone() })
 }
