@@ -77,21 +77,66 @@ for folder in tests/golden samples; do
         cp -R "$folder" "$tree/root/$folder"
     fi
 done
+# What measures: the program beside PyTorch, where there is one.
+cp scripts/measure.sh benches/torch_step.py benches/torch_adalin.py "$tree/bin/"
 
 cat >"$tree/run.sh" <<'RUN'
 #!/bin/sh
-# Runs the tests of this bundle on the GPU, or the benchmarks, or the program.
+# Checks and measures the program of this bundle on the GPU, part after part, and says of each whether it passed.
 #
-#   ./run.sh [name…]           tests, all or those whose name has one of these words
-#   ./run.sh --bench [name…]   benchmarks
+#   ./run.sh                   all: what `ugatit doctor` finds, the tests, the measurements; records and texts in records/
+#   ./run.sh --test [name…]    the tests, all or those whose name has one of these words
+#   ./run.sh --measure         the measurements
+#   ./run.sh --bench [name…]   the benchmarks under criterion
 #   ./run.sh ugatit …          the program with these arguments
 #
-# UGATIT_DEVICE says where, cuda if it is not set (cuda:1, emulator). UGATIT_ONLY picks one of the
-# files in tests/ or benches/.
+# UGATIT_DEVICE says where, cuda if it is not set (cuda:1, emulator). UGATIT_ONLY picks one of the files in tests/ or
+# benches/. UGATIT_QUICK=1 measures small networks, a run each: to see that all works.
 here=$(cd "$(dirname "$0")" && pwd) || exit 1
 export UGATIT_ROOT="$here/root"
 export UGATIT_DEVICE="${UGATIT_DEVICE:-cuda}"
 export CARGO_BIN_EXE_ugatit="$here/bin/ugatit"
+records="$here/records"
+passed=
+failed=
+
+# Runs a part; its text goes to the screen and to records/.
+part() {
+    name=$1
+    shift
+    echo "== $name"
+    { "$@" 2>&1 || echo "$name" >>"$records/failed"; } | tee "$records/$(echo "$name" | tr ' /' '--').txt"
+    if grep -qx "$name" "$records/failed" 2>/dev/null; then
+        failed="$failed
+fail  $name"
+    else
+        passed="$passed
+pass  $name"
+    fi
+}
+
+each() {
+    folder=$1
+    shift
+    for file in "$here/$folder"/${UGATIT_ONLY:-*}; do
+        [ -x "$file" ] && part "$folder/$(basename "$file")" "$file" "$@"
+    done
+}
+
+# The tests over the stand-in for the driver are for machines without one; it is not in the bundle.
+tests() {
+    each tests --skip fake:: "$@"
+}
+
+measure() {
+    if [ "${UGATIT_QUICK:-0}" = 1 ]; then
+        OUT_DIR="$records" PARTS='step infer' part measurements bash "$here/bin/measure.sh" "$here/bin/ugatit" \
+            --size 16 --ch 8 --n-res 1 --n-dis 2 --runs 1
+        part 'measured norms' "$here/bin/ugatit" bench adalin --shape 1,8,8,16 --dtype f32 --json "$records/adalin.json"
+    else
+        OUT_DIR="$records" part measurements bash "$here/bin/measure.sh" "$here/bin/ugatit"
+    fi
+}
 
 case ${1:-} in
 -h | --help)
@@ -102,30 +147,35 @@ ugatit)
     shift
     exec "$here/bin/ugatit" "$@"
     ;;
---bench)
-    shift
-    folder=benches
-    set -- --bench "$@"
-    ;;
-*)
-    folder=tests
-    # The tests over the stand-in for the driver are for machines without one; it is not in the bundle.
-    set -- --skip fake:: "$@"
-    ;;
 esac
 
+mkdir -p "$records" && rm -f "$records/failed"
 cd "$UGATIT_ROOT" || exit 1
-failed=
-for file in "$here/$folder"/${UGATIT_ONLY:-*}; do
-    [ -x "$file" ] || continue
-    echo "== $(basename "$file")"
-    "$file" "$@" || failed="$failed $(basename "$file")"
-done
-if [ -n "$failed" ]; then
-    echo "failed:$failed"
-    exit 1
-fi
-echo "all passed on $UGATIT_DEVICE"
+case ${1:-} in
+'')
+    part doctor "$here/bin/ugatit" doctor --device "$UGATIT_DEVICE"
+    "$here/bin/ugatit" doctor --device "$UGATIT_DEVICE" --json >"$records/doctor.json" 2>/dev/null
+    tests
+    measure
+    ;;
+--test)
+    shift
+    tests "$@"
+    ;;
+--measure) measure ;;
+--bench)
+    shift
+    each benches --bench "$@"
+    ;;
+*)
+    echo "error: unknown argument $1; ./run.sh --help shows what there is" >&2
+    exit 2
+    ;;
+esac
+echo "== on $UGATIT_DEVICE"
+echo "$passed$failed" | sed '/^$/d'
+echo "records: $records"
+[ -z "$failed" ]
 RUN
 chmod 755 "$tree/run.sh"
 
