@@ -330,7 +330,8 @@ fn write_table(
         writeln!(
             modules,
             "    Module {{ file: {file:?}, source: include_str!({copy:?}), ptx: include_str!({ptx:?}), \
-             ptx_75: {older}, cubins: &[{cubins}] }},"
+             ptx_75: {older}, needs: {}, cubins: &[{cubins}] }},",
+            if text.contains(TENSOR_CORES) { ARCHS[0] } else { OLDER_ARCH }
         )
         .unwrap();
 

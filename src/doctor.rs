@@ -55,6 +55,8 @@ pub struct GpuReport {
 pub struct OpenedGpu {
     /// Its memory.
     pub memory: MemoryInfo,
+    /// Kernels that are for such a GPU: old ones have none of those on tensor cores.
+    pub kernels: usize,
     /// Files of kernels that do not load, and kernels whose blocks do not fit: name and why.
     pub refused: Vec<(String, Error)>,
     /// What repeating the recorded runs came to; None where kernels were refused.
@@ -141,7 +143,8 @@ fn examine_gpu(info: GpuInfo) -> GpuReport {
 fn open(mut gpu: Cuda) -> Result<OpenedGpu> {
     let memory = gpu.memory()?;
     let mut refused = Vec::new();
-    for module in kernels::modules() {
+    let capability = gpu.info().capability;
+    for module in kernels::modules().iter().filter(|module| module.needs <= capability) {
         if let Err(why) = gpu.load_module(module) {
             refused.push((format!("kernels/{}", module.file), why));
             continue;
@@ -152,8 +155,9 @@ fn open(mut gpu: Cuda) -> Result<OpenedGpu> {
             }
         }
     }
+    let kernels = kernels::all().iter().filter(|k| k.module.needs <= capability).count();
     let check = refused.is_empty().then(|| self_check(&DeviceHandle::new(gpu)));
-    Ok(OpenedGpu { memory, refused, check })
+    Ok(OpenedGpu { memory, kernels, refused, check })
 }
 
 /// Repeats the recorded runs on a device.

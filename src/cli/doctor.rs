@@ -149,7 +149,10 @@ fn gpu_text(gpu: &GpuReport) -> String {
 fn opened_text(info: &GpuInfo, opened: &OpenedGpu) -> String {
     let mut text = line("  free", format::bytes(opened.memory.free));
     if opened.refused.is_empty() {
-        text += &line("  kernels", format!("all {} load, and their blocks fit", kernels::all().len()));
+        text += &line("  kernels", format!("all {} load, and their blocks fit", opened.kernels));
+    }
+    if opened.kernels < kernels::all().len() {
+        text += &line("  precision", "f32; tf32 needs compute capability 8.0");
     }
     for (name, why) in &opened.refused {
         text += &failure("  kernels", &why.clone().context(name));
@@ -224,6 +227,7 @@ fn as_json(report: &Report) -> Json {
             .collect();
         json!({
             "free": opened.memory.free,
+            "kernels": opened.kernels,
             "refused": refused,
             "self_check": opened.check.as_ref().map(check),
         })

@@ -94,6 +94,8 @@ pub struct Module {
     /// Its PTX for compute capability 7.5, without line information, which the driver compiles for GPUs that are too
     /// old for [`Self::ptx`]; None where the NVRTC of the build made none, or it needs tensor cores that they lack.
     pub ptx_75: Option<&'static str>,
+    /// The oldest compute capability that it is for, times ten.
+    pub needs: u32,
     /// Machine code, by architecture.
     pub cubins: &'static [Cubin],
 }

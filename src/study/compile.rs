@@ -94,6 +94,7 @@ pub fn compile(path: &Path, arch: &str) -> Result<Compiled> {
         source: source.clone().leak(),
         ptx: ptx.leak(),
         ptx_75: None,
+        needs: 80,
         cubins: Box::leak(Box::new([Cubin { arch, lines: true, image: compiled.cubin.leak() }])),
     }));
     let kernel = |f: &ptx::Function| -> &'static Kernel {

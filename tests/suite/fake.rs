@@ -152,6 +152,37 @@ fn a_recorded_run_passes_on_every_architecture_and_in_either_order_of_events() {
 }
 
 #[test]
+fn tensor_cores_have_the_emulators_bytes_where_there_are_some() {
+    let (fake, flags) = (Fake::new(), "--steps 2 --save-every 2 --precision tf32");
+    let (want, place) = (emulated(flags), Place::new());
+    fake.train(&place, flags, "").expect(0, &["Fake GPU 9.0 (cuda:0)", "convolutions: tf32", "done"]);
+    assert_same_run(&want.run(), &place.run(), 2);
+    fake.train(&Place::new(), flags, "CAPABILITY=7.5").expect(
+        2,
+        &[
+            "kernels/conv/3_tensor_core.cu needs compute capability 8.0, and cuda:0 (Fake GPU 7.5) has 7.5",
+            "hint: it has no tensor cores for tf32: use --precision f32",
+        ],
+    );
+    let ended = fake.ugatit("doctor --device cuda", "CAPABILITY=7.5").expect(0, &[]);
+    assert!(ended.out.contains("f32; tf32 needs compute capability 8.0"), "{}", ended.out);
+}
+
+#[test]
+fn machine_code_of_another_generation_is_not_tried() {
+    let fake = Fake::new();
+    for (capability, cubins) in [("8.9", true), ("9.0", true), ("13.0", false)] {
+        let settings = format!("CAPABILITY={capability} TRACE=1");
+        let ended = fake.ugatit(&format!("plan {TINY}"), &settings).expect(0, &[]);
+        assert!(!ended.err.contains("cuModuleLoadData"), "a plan loads nothing");
+        let ended = fake.ugatit(&format!("profile {TINY} --device cuda"), &settings).expect(0, &[]);
+        // CUDA_ERROR_NO_BINARY_FOR_GPU
+        assert!(!ended.err.contains("cuModuleLoadData -> 209"), "{capability}: {}", ended.err);
+        assert_eq!(ended.err.contains("cuModuleLoadData -> 0"), cubins, "{capability}");
+    }
+}
+
+#[test]
 fn launches_take_no_longer_than_the_command() {
     let fake = Fake::new();
     let started = Instant::now();

@@ -6,7 +6,7 @@ use std::ffi::{CStr, CString, c_void};
 use std::ptr;
 
 use super::code::{Code, DriverResult};
-use super::driver::{Gpu, title};
+use super::driver::{Gpu, GpuInfo, title};
 use super::failure::{describe, failed};
 use super::ffi::{FunctionAttribute, Functions, JIT_ERROR_LOG, JIT_ERROR_LOG_BYTES, RawFunction, RawModule};
 use crate::device::Launch;
@@ -191,6 +191,15 @@ fn load_cubin(gpu: &Gpu, cubin: &Cubin) -> DriverResult<RawModule> {
 fn load_ptx(gpu: &Gpu, module: &Module) -> Result<RawModule> {
     let file = module.file;
     let capability = gpu.info.capability;
+    if capability < module.needs {
+        let needs = format::capability(module.needs);
+        let GpuInfo { ordinal, name, .. } = &gpu.info;
+        return Err(Error::new(format!(
+            "kernels/{file} needs compute capability {needs}, and cuda:{ordinal} ({name}) has {}",
+            format::capability(capability)
+        ))
+        .hint("it has no tensor cores for tf32: use --precision f32"));
+    }
     let ptx = module.ptx_for(capability).ok_or_else(|| {
         let capability = format::capability(capability);
         Error::new(format!("kernels/{file} was not compiled for compute capability {capability}"))
