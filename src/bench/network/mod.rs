@@ -126,8 +126,8 @@ fn small(cfg: &Config) -> Config {
 
 /// A program that is not loaded yet.
 enum Planned {
-    Step(TrainingPlan),
-    Infer(InferencePlan),
+    Step(Box<TrainingPlan>),
+    Infer(Box<InferencePlan>),
 }
 
 impl Planned {
@@ -159,12 +159,12 @@ impl Planned {
             (0..pixels).map(|i| (i as f32 * 0.37).sin() * 0.3 + (i as f32 * 0.001).cos() * 0.7).collect();
         Ok(match self {
             Self::Step(plan) => {
-                let mut trainer = Trainer::load(device, plan)?;
+                let mut trainer = Trainer::load(device, *plan)?;
                 trainer.initialise(SEED)?;
                 Loaded::Step { trainer: Box::new(trainer), done: 0, image }
             }
             Self::Infer(plan) => {
-                let mut inference = Inference::load(device, plan)?;
+                let mut inference = Inference::load(device, *plan)?;
                 inference.initialise(SEED)?;
                 Loaded::Infer { inference: Box::new(inference), image }
             }
@@ -248,8 +248,10 @@ impl<'a> Bench<'a> {
 
     fn plan(&self, work: Work, cfg: &Config, batch: usize, options: LowerOptions) -> Result<Planned> {
         Ok(match work {
-            Work::Step => Planned::Step(TrainingPlan::new(cfg, batch, 0, Recording::default(), options)?),
-            Work::Infer => Planned::Infer(InferencePlan::new(cfg, 0, batch, options)?),
+            Work::Step => {
+                Planned::Step(Box::new(TrainingPlan::new(cfg, batch, 0, Recording::default(), options)?))
+            }
+            Work::Infer => Planned::Infer(Box::new(InferencePlan::new(cfg, 0, batch, options)?)),
         })
     }
 

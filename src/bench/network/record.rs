@@ -234,7 +234,7 @@ pub(super) mod tests {
         assert!((share - by_hand).abs() < 1e-6 * by_hand, "{share} {by_hand}");
         assert_eq!(ours.images_per_s(), Some(4000.0));
         let emulated = Record { measured: None, ..ours };
-        assert_eq!(ceilings_of(&emulated, &[emulated.clone()]), None);
+        assert_eq!(ceilings_of(&emulated, std::slice::from_ref(&emulated)), None);
     }
 
     #[test]
