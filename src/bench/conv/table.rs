@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write;
 
-use super::Record;
+use super::record::Record;
 use crate::format::{Column, Table, three_figures};
 use crate::{Error, Result};
 
@@ -89,7 +89,7 @@ fn sums(records: &[Record]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Measured, Predicted};
+    use super::super::record::{Measured, Predicted};
     use super::*;
     use crate::bench::ceilings::Ceilings;
     use crate::bench::record::Origin;
