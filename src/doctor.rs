@@ -190,7 +190,7 @@ mod tests {
     }
 
     fn opened(refused: Vec<(String, Error)>, check: Option<Result<SelfCheck>>) -> Result<OpenedGpu> {
-        Ok(OpenedGpu { memory: MemoryInfo { free: 1, total: 2 }, refused, check })
+        Ok(OpenedGpu { memory: MemoryInfo { free: 1, total: 2 }, kernels: 3, refused, check })
     }
 
     #[test]

@@ -161,7 +161,7 @@ fn tensor_cores_have_the_emulators_bytes_where_there_are_some() {
         2,
         &[
             "kernels/conv/3_tensor_core.cu needs compute capability 8.0, and cuda:0 (Fake GPU 7.5) has 7.5",
-            "hint: it has no tensor cores for tf32: use --precision f32",
+            "hint: it has no tensor cores for tf32: take the precision f32",
         ],
     );
     let ended = fake.ugatit("doctor --device cuda", "CAPABILITY=7.5").expect(0, &[]);

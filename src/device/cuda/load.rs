@@ -198,7 +198,7 @@ fn load_ptx(gpu: &Gpu, module: &Module) -> Result<RawModule> {
             "kernels/{file} needs compute capability {needs}, and cuda:{ordinal} ({name}) has {}",
             format::capability(capability)
         ))
-        .hint("it has no tensor cores for tf32: use --precision f32"));
+        .hint("it has no tensor cores for tf32: take the precision f32"));
     }
     let ptx = module.ptx_for(capability).ok_or_else(|| {
         let capability = format::capability(capability);
