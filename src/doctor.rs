@@ -229,7 +229,13 @@ mod tests {
     }
 
     fn opened(refused: Vec<(String, Error)>, check: Option<Result<SelfCheck>>) -> Result<OpenedGpu> {
-        Ok(OpenedGpu { memory: MemoryInfo { free: 1, total: 2 }, refused, cooperative: None, check })
+        Ok(OpenedGpu {
+            memory: MemoryInfo { free: 1, total: 2 },
+            kernels: 1,
+            refused,
+            cooperative: None,
+            check,
+        })
     }
 
     #[test]

@@ -166,10 +166,13 @@ fn opened_text(opened: &OpenedGpu) -> String {
     match &opened.cooperative {
         None => {}
         Some(Ok(blocks)) => {
-            let found = format!("all variants; of the cooperative one {blocks} blocks may wait for each other");
+            let found =
+                format!("all variants; of the cooperative one {blocks} blocks may wait for each other");
             text += &line("  norms", found);
         }
-        Some(Err(why)) => text += &line("  norms", format!("all variants but cooperative: {}", why.message())),
+        Some(Err(why)) => {
+            text += &line("  norms", format!("all variants but cooperative: {}", why.message()))
+        }
     }
     opened.check.iter().for_each(|check| text += &check_text(check));
     text

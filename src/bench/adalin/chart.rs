@@ -215,7 +215,7 @@ fn pixels(units: f64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::tests::{origin, record};
+    use super::super::record::tests::record;
     use super::*;
 
     fn records() -> Vec<Record> {
