@@ -54,8 +54,8 @@ for line in open(sys.argv[1]):
     kind, name = message["target"]["kind"][0], message["target"]["name"]
     if kind == "bench":
         place = f"benches/{name}"
-    elif name == "tidy":
-        continue  # It reads sources, which the bundle does not have.
+    elif name == "tidy" or kind in ("example", "cdylib"):
+        continue  # It reads sources, which the bundle does not have; examples have no tests.
     elif message["profile"]["test"]:
         place = f"tests/{name}" if kind == "test" else f"tests/unit-{name}-{kind}"
     elif kind == "bin":
@@ -204,7 +204,9 @@ echo "records: $records"
 RUN
 chmod 755 "$tree/run.sh"
 
-tar -C "$work" --sort=name --owner=0 --group=0 --numeric-owner -cf - ugatit-bundle | "${pack[@]}" >"$work/packed"
+# The programs last and one after the other, so that what they have in common is near.
+tar -C "$tree/.." --sort=name --owner=0 --group=0 --numeric-owner -cf - ugatit-bundle/run.sh \
+    ugatit-bundle/root ugatit-bundle/{benches,bin,tests} | "${pack[@]}" >"$work/packed"
 size=$(stat -c %s "$work/packed")
 [ "$size" -lt "$limit" ] || fail "the bundle has $size bytes, more than the $limit it may have"
 mv "$work/packed" "$output"

@@ -63,8 +63,8 @@ pub struct OpenedGpu {
     pub kernels: usize,
     /// Files of kernels that do not load, and kernels whose blocks do not fit: name and why.
     pub refused: Vec<(String, Error)>,
-    /// How many blocks that wait for each other the cooperative norm may have at once, or why none; None where
-    /// kernels were refused.
+    /// How many blocks that wait for each other the cooperative norm has, all of which the GPU holds at once, or why it
+    /// does not; None where kernels were refused.
     pub cooperative: Option<Result<u64>>,
     /// What repeating the recorded runs came to; None where kernels were refused.
     pub check: Option<Result<SelfCheck>>,
@@ -185,15 +185,15 @@ fn open(mut gpu: Cuda) -> Result<OpenedGpu> {
     Ok(OpenedGpu { memory, kernels, refused, cooperative, check })
 }
 
-/// The blocks of the largest cooperative launch of a norm of 64 x 64 x 256 planned for the GPU, which keeps a block on
-/// each multiprocessor.
+/// The blocks of the largest cooperative launch of a norm, planned for the GPU, of an image a multiprocessor.
 ///
 /// # Errors
 /// When the GPU does not hold them at once.
 fn cooperative_blocks(gpu: &mut Cuda) -> Result<u64> {
-    let shape = Shape::new(1, 1, 64, 64, 256);
+    let target = gpu.target();
+    let shape = Shape::new(1, target.sms as usize, 8, 8, 64);
     let case = Case::new(Kind::AdaLin, NormVariant::Cooperative, DType::F32, shape);
-    let program = Case { target: gpu.target(), ..case }.build()?.program(Part::Both, 1, 1);
+    let program = Case { target, ..case }.build()?.program(Part::Both, 1, 1);
     gpu.check_launches(&program)?;
     let cooperative = program.launches.iter().filter(|launch| launch.cooperative);
     Ok(cooperative.map(Launch::blocks).max().unwrap_or(0))

@@ -167,7 +167,7 @@ fn opened_text(opened: &OpenedGpu) -> String {
         None => {}
         Some(Ok(blocks)) => {
             let found =
-                format!("all variants; of the cooperative one {blocks} blocks may wait for each other");
+                format!("all variants; the GPU holds the {blocks} blocks of the cooperative one at once");
             text += &line("  norms", found);
         }
         Some(Err(why)) => {

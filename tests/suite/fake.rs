@@ -584,7 +584,7 @@ fn the_doctor_says_what_is_wrong_and_what_to_do() {
     for words in [
         "for CUDA 12.8, 2 GPUs\n",
         "cuda:1       Fake GPU 7.5, compute capability 7.5, 132 multiprocessors, 8.00 GiB",
-        "all variants; of the cooperative one 132 blocks may wait for each other\n",
+        "all variants; the GPU holds the 132 blocks of the cooperative one at once\n",
         "self-check pass: ",
         "training can run on cuda:0 (Fake GPU 9.0)",
     ] {
