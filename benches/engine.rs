@@ -13,11 +13,11 @@ use ugatit::device::executable::{DeviceHandle, Executable, LaunchMode};
 use ugatit::device::select;
 use ugatit::nn::Config;
 use ugatit::tape::{
-    Activation, BufferRole, ConvVariant, LowerOptions, NormVariant, Seed, StateLayout, StateView, Tape,
-    plan_with,
+    Activation, BufferRole, ConvVariant, LowerOptions, NormVariant, Precision, Seed, StateLayout, StateView,
+    Tape, plan_with,
 };
 use ugatit::tensor::Shape;
-use ugatit::train::{Recording, Trainer, TrainingPlan};
+use ugatit::train::{Inference, Recording, Trainer, TrainingPlan};
 
 /// The GPU that was asked for; None for the emulator.
 fn gpu() -> Option<select::Choice> {
@@ -107,36 +107,46 @@ fn convolutions(c: &mut Criterion) {
     };
     conv(&mut group, "1_direct", s, co, 3, ConvVariant::Direct);
     conv(&mut group, "2_implicit_gemm", s, co, 3, ConvVariant::ImplicitGemm);
+    conv(&mut group, "3_tensor_core", s, co, 3, ConvVariant::TensorCore);
     group.finish();
 }
 
 fn training_steps(c: &mut Criterion) {
     let mut group = c.benchmark_group("training step");
     group.sample_size(10);
-    for norms in [NormVariant::PadFused, NormVariant::Composed, NormVariant::Elementary] {
-        training_step(&mut group, norms);
+    for norm in [NormVariant::PadFused, NormVariant::Composed, NormVariant::Elementary] {
+        training_step(&mut group, norm, Precision::F32);
     }
+    training_step(&mut group, NormVariant::default(), Precision::Tf32);
     group.finish();
 }
 
-fn training_step(group: &mut BenchmarkGroup<'_, WallTime>, norms: NormVariant) {
-    let gpu = gpu();
-    let cfg = if gpu.is_some() {
-        Config { light: true, ..Config::default() }
-    } else {
-        Config { light: true, img_size: 32, ch: 8, n_res: 2, n_dis: 4, ..Config::default() }
-    };
-    let device = select::open(gpu.unwrap_or(select::Choice::Emulator)).expect("a device").0;
-    let mut trainer = Trainer::load(
-        &device,
-        TrainingPlan::new(&cfg, 1, 0, Recording::default(), norms.into()).expect("plans"),
-    )
-    .expect("fits");
+/// The official network on a GPU, a small one on the emulator.
+fn network() -> Config {
+    match gpu() {
+        Some(_) => Config { light: true, ..Config::default() },
+        None => Config { light: true, img_size: 32, ch: 8, n_res: 2, n_dis: 4, ..Config::default() },
+    }
+}
+
+/// An image and the device to run on.
+fn image_and_device(cfg: &Config) -> (Vec<f32>, DeviceHandle) {
+    let values = cfg.img_size.pow(2) * 3;
+    let image = (0..values).map(|i| ((i * 7919) % 511) as f32 / 255.5 - 1.0).collect();
+    (image, select::open(gpu().unwrap_or(select::Choice::Emulator)).expect("a device").0)
+}
+
+fn training_step(group: &mut BenchmarkGroup<'_, WallTime>, norm: NormVariant, precision: Precision) {
+    let cfg = network();
+    let (image, device) = image_and_device(&cfg);
+    let options = LowerOptions { norm, precision, ..LowerOptions::on(device.lock().target()) };
+    let mut trainer =
+        Trainer::load(&device, TrainingPlan::new(&cfg, 1, 0, Recording::default(), options).expect("plans"))
+            .expect("fits");
     trainer.initialise(1).expect("initialises");
-    let image: Vec<f32> =
-        (0..cfg.img_size.pow(2) * 3).map(|i| ((i * 7919) % 511) as f32 / 255.5 - 1.0).collect();
     let mut step = 0;
-    let name = format!("{norms} norms, {} px, ch {}, n_res {}, light", cfg.img_size, cfg.ch, cfg.n_res);
+    let name =
+        format!("{norm} norms, {precision}, {} px, ch {}, n_res {}, light", cfg.img_size, cfg.ch, cfg.n_res);
     group.bench_function(name, |b| {
         b.iter_custom(|n| {
             let mut total = Duration::ZERO;
@@ -154,5 +164,23 @@ fn training_step(group: &mut BenchmarkGroup<'_, WallTime>, norms: NormVariant) {
     });
 }
 
-criterion_group!(benches, convolutions, training_steps);
+/// A generator's pass; wall time has the copies to and from the device in it.
+fn translations(c: &mut Criterion) {
+    let mut group = c.benchmark_group("translation");
+    group.sample_size(10);
+    let cfg = network();
+    let (image, device) = image_and_device(&cfg);
+    for precision in Precision::ALL {
+        let mut inference = Inference::new(&device, &cfg, precision, 0, 1).expect("fits");
+        inference.initialise(1).expect("initialises");
+        inference.translate(&image).expect("runs");
+        let name = format!("{precision}, {} px, ch {}, n_res {}, light", cfg.img_size, cfg.ch, cfg.n_res);
+        group.bench_function(name, |b| {
+            b.iter_custom(|n| (0..n).map(|_| timed(inference.executable())).sum());
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, convolutions, training_steps, translations);
 criterion_main!(benches);

@@ -216,7 +216,7 @@ class Discriminator(nn.Module):
     def power(self, times):
         """The vectors u and v of the next `times` power iterations, for each layer; changes nothing."""
         found = []
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(self.conv1x1.weight.device.type, enabled=False):
             for layer in self.spectral():
                 w, u = layer.weight_orig.flatten(1), layer.weight_u
                 pairs = []
@@ -230,11 +230,13 @@ class Discriminator(nn.Module):
     def forward(self, x, pairs):
         """`pairs`: those of `power`; with two of them, the first half of the batch has the first."""
         scales = []
-        for layer, of_layer in zip(self.spectral(), pairs):
-            w = layer.weight_orig.flatten(1)
-            each = [1 / torch.dot(u, w @ v) for u, v in of_layer]
-            n = x.shape[0] // len(each)
-            scales.append(each[0] if len(each) == 1 else torch.cat([s.expand(n) for s in each]))
+        # Sigma stays in float32, as in the kernels of this project.
+        with torch.autocast(x.device.type, enabled=False):
+            for layer, of_layer in zip(self.spectral(), pairs):
+                w = layer.weight_orig.flatten(1)
+                each = [1 / torch.dot(u, w @ v) for u, v in of_layer]
+                n = x.shape[0] // len(each)
+                scales.append(each[0] if len(each) == 1 else torch.cat([s.expand(n) for s in each]))
         *body, gap, gmp, last = scales
         for layer, scale in zip(self.model.values(), body):
             x = F.leaky_relu(layer(padded(x, 1), scale), LEAK)

@@ -12,16 +12,16 @@ use crate::train::{Recording, TrainingPlan};
 
 /// The lines of a document that the table stands between.
 pub const MARKERS: [&str; 2] = [
-    "<!-- ladder: written by `ugatit plan --ladder --write kernels/README.md`, not by hand -->",
-    "<!-- end of ladder -->",
+    "<!-- ladder of the step: written by `ugatit plan`, not by hand -->",
+    "<!-- end of ladder of the step -->",
 ];
 
 /// The GPUs that times are predicted for.
 const GPUS: [&str; 4] = ["a100", "h100", "h200", "4090"];
 
-/// A step with certain variants of its kernels.
+/// The variants that a step is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rung {
+pub struct Choice {
     /// The variant of the norms.
     pub norm: NormVariant,
     /// The variant of the convolutions; None: that of the precision, where it suits the shape.
@@ -32,18 +32,18 @@ pub struct Rung {
 
 /// From the bottom: first the convolutions, then the norms are replaced, then tensor cores. At this size fp32 is the implicit
 /// GEMM wherever it takes a layer.
-pub fn rungs() -> Vec<Rung> {
-    let elementary = |conv, precision| Rung { norm: NormVariant::Elementary, conv, precision };
-    let mut rungs =
+pub fn choices() -> Vec<Choice> {
+    let elementary = |conv, precision| Choice { norm: NormVariant::Elementary, conv, precision };
+    let mut choices =
         vec![elementary(Some(ConvVariant::Direct), Precision::F32), elementary(None, Precision::F32)];
     let norms = NormVariant::ALL.into_iter().filter(|norm| norm.trains() && *norm != NormVariant::Elementary);
-    rungs.extend(norms.map(|norm| Rung { norm, conv: None, precision: Precision::F32 }));
+    choices.extend(norms.map(|norm| Choice { norm, conv: None, precision: Precision::F32 }));
     let others = Precision::ALL.into_iter().filter(|p| *p != Precision::F32);
-    rungs.extend(others.map(|precision| Rung { norm: NormVariant::default(), conv: None, precision }));
-    rungs
+    choices.extend(others.map(|precision| Choice { norm: NormVariant::default(), conv: None, precision }));
+    choices
 }
 
-impl Rung {
+impl Choice {
     fn plan(&self, machine: &Machine) -> Result<TrainingPlan> {
         let cfg = Config { light: true, ..Config::default() };
         let &Self { norm, conv, precision } = self;
@@ -51,23 +51,25 @@ impl Rung {
         TrainingPlan::new(&cfg, 1, 0, Recording::default(), options)
     }
 
-    /// The flags that choose it, for a reader.
-    fn flags(&self) -> String {
-        let conv = self
-            .conv
-            .map_or(String::new(), |c| format!(" --conv {}", c.name().replace(' ', "-").to_lowercase()));
-        format!("`--norm {} --precision {}{conv}`", self.norm, self.precision)
+    /// Which convolutions most layers have.
+    fn convolutions(&self) -> ConvVariant {
+        self.conv.unwrap_or(match self.precision {
+            Precision::F32 => ConvVariant::ImplicitGemm,
+            Precision::Tf32 => ConvVariant::TensorCore,
+        })
     }
 
-    /// Launches and minimum traffic on an H100, in the table's words.
+    /// The first cells of its row: variants, launches and minimum traffic on an H100.
     ///
     /// # Errors
-    /// Never for the rungs of [`rungs`]: the official configuration makes a network.
-    pub fn cells(&self) -> Result<[String; 3]> {
+    /// Never for those of [`choices`]: the official configuration makes a network.
+    pub fn cells(&self) -> Result<[String; 5]> {
         let plan = self.plan(&machine::ALL[0])?;
         let launches = &plan.step.program.launches;
         let bytes = launches.iter().map(|l| l.min_bytes).sum();
-        Ok([self.flags(), launches.len().to_string(), three_figures(bytes)])
+        let [norm, conv, precision] =
+            [self.norm.name(), self.convolutions().name(), self.precision.name()].map(str::to_owned);
+        Ok([norm, conv, precision, launches.len().to_string(), three_figures(bytes)])
     }
 }
 
@@ -77,17 +79,17 @@ impl Rung {
 /// When a kernel is faulty.
 pub fn table() -> Result<String> {
     let mut counter = Counter::default();
-    let mut text = String::from("| variants | launches | bytes |");
+    let mut text = String::from("| norms | convolutions | type | launches | bytes |");
     for gpu in GPUS {
         _ = write!(text, " {} |", machine::find(gpu)?.name);
     }
-    text += "\n|---|--:|--:|";
+    text += "\n|---|---|---|--:|--:|";
     text += &"--:|".repeat(GPUS.len());
-    for rung in rungs() {
-        _ = write!(text, "\n| {} |", rung.cells()?.join(" | "));
+    for choice in choices() {
+        _ = write!(text, "\n| {} |", choice.cells()?.join(" | "));
         for gpu in GPUS {
             let machine = machine::find(gpu)?;
-            let plan = rung.plan(machine)?;
+            let plan = choice.plan(machine)?;
             let program = &plan.step.program;
             let predicted = counter.count(program, &|_| ())?.predict(program, machine);
             _ = write!(text, " {:.1} |", predicted.iter().map(|p| p.time.us).sum::<f64>() / 1e3);

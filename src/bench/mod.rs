@@ -5,5 +5,6 @@ pub mod ceilings;
 pub mod conv;
 pub mod ladder;
 pub mod network;
+mod place;
 pub mod record;
 mod timing;

@@ -1,6 +1,6 @@
 //! What all benchmarks' records share: who measured what and when, their files, and their place in documents.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::de::DeserializeOwned;
@@ -78,6 +78,18 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
         .map_err(|e| Error::new(format!("cannot read {}: {e}", path.display())))?;
     serde_json::from_str(&text)
         .map_err(|e| Error::new(format!("{}: no benchmark records: {e}", path.display())))
+}
+
+/// The records of several such files, one after the other.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_all<T: DeserializeOwned>(paths: &[PathBuf]) -> Result<Vec<T>> {
+    let mut records = Vec::new();
+    for path in paths {
+        records.extend(read::<T>(path)?);
+    }
+    Ok(records)
 }
 
 /// Puts a text between two markers of a document, each of which stands there once.

@@ -29,8 +29,8 @@ pub(super) struct ShapeArgs {
     #[arg(long, value_name = "N", default_value_t = Config::default().n_res)]
     pub(super) n_res: usize,
 
-    /// Depth of the discriminators; less depth allows smaller images [default: 6; `plan` takes the
-    /// deepest that the size allows]
+    /// Depth of the discriminators; less depth allows smaller images [default: 6; `plan` and
+    /// `bench` take the deepest that the size allows]
     #[arg(long, value_name = "N")]
     pub(super) n_dis: Option<usize>,
 }

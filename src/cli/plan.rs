@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use indicatif::ProgressBar;
@@ -136,18 +137,28 @@ pub(super) fn run(args: &PlanArgs) -> Result<(), End> {
 }
 
 fn ladder(args: &PlanArgs) -> Result<(), End> {
+    let cannot =
+        |what: &str, path: &Path, e: io::Error| Error::new(format!("cannot {what} {}: {e}", path.display()));
+    // A document without a place for it is refused now, not after a minute of counting.
+    let document = match &args.write {
+        Some(path) => {
+            let text = fs::read_to_string(path).map_err(|e| End::Input(cannot("read", path, e)))?;
+            ladder::write_into(&text, "").map_err(|e| End::Input(e.context(path.display())))?;
+            Some((path, text))
+        }
+        None => None,
+    };
     let bar = ProgressBar::new_spinner().with_message("counting a block of each launch");
+    bar.enable_steady_tick(Duration::from_millis(200));
     let table = ladder::table();
     bar.finish_and_clear();
     let table = table.map_err(End::Failed)?;
-    let Some(path) = &args.write else {
+    let Some((path, text)) = document else {
         io::stdout().lock().write_all(table.as_bytes())?;
         return Ok(());
     };
-    let cannot = |what: &str, e: io::Error| Error::new(format!("cannot {what} {}: {e}", path.display()));
-    let document = fs::read_to_string(path).map_err(|e| End::Input(cannot("read", e)))?;
-    let document = ladder::write_into(&document, &table).map_err(End::Input)?;
-    fs::write(path, document).map_err(|e| End::Failed(cannot("write", e)))
+    let text = ladder::write_into(&text, &table).map_err(End::Input)?;
+    fs::write(path, text).map_err(|e| End::Failed(cannot("write", path, e)))
 }
 
 fn print_json(

@@ -131,3 +131,34 @@ fn what_cannot_be_measured_is_refused_by_name() {
     let other = crate::project("tests/golden/noise.json");
     ugatit("bench step --show", &[&other]).expect(1, &["no benchmark records"]);
 }
+
+#[test]
+fn a_plan_has_the_convolutions_that_are_asked_for() {
+    let files = |flags: &str| {
+        let ended = ugatit::<&str>(&format!("plan {TINY} --json {flags}"), &[]).expect(0, &[]);
+        let plan: Json = serde_json::from_str(&ended.out).expect("JSON");
+        let launches = plan["launches"].as_array().expect("a list");
+        let kernel = |l: &Json| l["kernel"].as_str().unwrap_or_default().to_owned();
+        let conv = launches.iter().map(kernel).filter(|k| k.starts_with("conv_"));
+        (plan["conv"].clone(), conv.collect::<Vec<_>>())
+    };
+    let (name, direct) = files("--conv direct");
+    assert!(
+        name == "direct" && !direct.is_empty() && direct.iter().all(|k| k.contains("direct")),
+        "{direct:?}"
+    );
+    let (name, tensor) = files("--conv tensor-core");
+    assert!(name == "tensor core" && tensor.iter().all(|k| k.contains("_mma_")), "{tensor:?}");
+    let (none, by_shape) = files("");
+    assert!(none.is_null() && by_shape != tensor);
+}
+
+#[test]
+fn a_document_without_a_place_for_the_ladder_is_refused_before_anything_is_counted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("page.md");
+    fs::write(&path, "no place").expect("written");
+    ugatit("plan --ladder --write", &[&path])
+        .expect(2, &["page.md", "has no place", "hint: put these two lines"]);
+    ugatit("plan --ladder --write", &[&folder.path().join("none.md")]).expect(2, &["cannot read", "none.md"]);
+}

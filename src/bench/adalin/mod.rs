@@ -25,7 +25,7 @@ use tensors::{Inputs, Outputs, deviation};
 pub use counting::count;
 
 use crate::bench::ceilings::copy_ceiling;
-use crate::bench::record::{Origin, read, write};
+use crate::bench::record::{Origin, read_all, write};
 use crate::bench::timing::{SAMPLES, time_program};
 use crate::device::DeviceKind;
 use crate::device::executable::{DeviceHandle, Executable, LaunchMode};
@@ -90,10 +90,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<Vec<Record>> {
         return Ok(records);
     }
     if !options.show.is_empty() {
-        let mut records = Vec::new();
-        for path in &options.show {
-            records.extend(read::<Record>(path)?);
-        }
+        let mut records: Vec<Record> = read_all(&options.show)?;
         records.sort_by(|a, b| {
             let key = |r: &Record| (r.kind.clone(), r.shape, r.dtype.clone(), r.pass.clone());
             (key(a)).cmp(&key(b)).reverse()

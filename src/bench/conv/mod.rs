@@ -2,6 +2,7 @@
 //! precision before it is shown; on the emulator what one block of each launch does. Predicted time stands beside.
 
 pub mod case;
+pub mod record;
 mod table;
 
 use std::collections::HashMap;
@@ -10,15 +11,17 @@ use std::path::PathBuf;
 
 use case::Case;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
+
+use record::{Measured, Predicted, Record};
 
 use super::ceilings::Ceilings;
-use super::record::{Origin, read, write};
+use super::place::Place;
+use super::record::{read_all, write};
 use super::timing::time_program;
+use crate::device::Target;
 use crate::device::executable::{DeviceHandle, LaunchMode};
-use crate::device::select::{self, Choice};
-use crate::device::{DeviceKind, Target};
-use crate::model::{self, Machine, machine};
+use crate::device::select::Choice;
+use crate::model::{self, Machine};
 use crate::nn::Config;
 use crate::tape::{ConvLayer, ConvPass, ConvVariant};
 use crate::train::{Model, Recording, record_step};
@@ -50,56 +53,6 @@ pub struct Options {
     pub show: Vec<PathBuf>,
 }
 
-/// One pass of one layer with one variant.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
-pub struct Record {
-    /// Where it comes from.
-    #[serde(flatten)]
-    pub origin: Origin,
-    /// `forward`, `dgrad`, `wgrad`.
-    pub pass: String,
-    /// Input, taps and output channels: `2x2x66x66x256 3x3 to 256`.
-    pub layer: String,
-    /// How often a training step has it.
-    pub times: usize,
-    /// `direct`, `implicit GEMM`, `tensor core`; of torch `cudnn`.
-    pub variant: String,
-    /// What is multiplied.
-    pub precision: String,
-    /// Floating-point operations.
-    pub flops: u64,
-    /// What a GPU's events measured.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub measured: Option<Measured>,
-    /// What the model says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub predicted: Option<Predicted>,
-}
-
-/// Time on a GPU, with the operands in the same buffers each time.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
-pub struct Measured {
-    /// The median by events.
-    pub microseconds: f64,
-    /// What this GPU can do, in the same run.
-    pub ceilings: Ceilings,
-}
-
-/// Time on a GPU that may not be here, and the counts of the emulator that it follows from.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
-pub struct Predicted {
-    /// Which GPU, as [`machine::find`] takes it.
-    pub gpu: String,
-    /// Of all launches of the pass.
-    pub microseconds: f64,
-    /// The term that binds the longest of them.
-    pub bound: String,
-    /// Bytes between the L2 and the multiprocessors.
-    pub l2_bytes: u64,
-    /// Passes through shared memory beyond those of conflict-free accesses, of the sampled blocks.
-    pub bank_conflicts: u64,
-}
-
 /// The different passes of the convolutions of a step, and how often it has each; in the order of the tape.
 ///
 /// # Errors
@@ -129,28 +82,17 @@ pub fn layers(cfg: &Config, batch: usize) -> Result<Vec<(ConvLayer, usize)>> {
 pub fn run(options: &Options, out: &mut dyn Write) -> Result<Vec<Record>> {
     let told = |e: std::io::Error| Error::io("cannot write the table", &e);
     if !options.show.is_empty() {
-        let mut records: Vec<Record> = Vec::new();
-        for path in &options.show {
-            records.extend(read(path)?);
-        }
+        let records = read_all(&options.show)?;
         table::print(&records, out)?;
         return Ok(records);
     }
     let layers = layers(&options.cfg, options.batch.max(1))?;
-    let (device, _) = select::open(options.device.unwrap_or_default())?;
-    let (name, kind, own) = {
-        let device = device.lock();
-        (device.describe(), device.kind(), device.target())
-    };
-    let emulated = kind == DeviceKind::Emulator;
-    let at_hand = || if emulated { Some(&machine::ALL[0]) } else { machine::of_driver(&name) };
-    let machine = options.machine.or_else(at_hand);
-    let target = if emulated { machine.map_or(own, Machine::target) } else { own };
-    let ceilings = if emulated { None } else { Some(Ceilings::measure(&device)?) };
+    let Place { device, origin, target, machine, ceilings, .. } =
+        Place::open(options.device, options.machine)?;
     let head = match &ceilings {
         Some(c) => format!(
-            "{name}; {} {:.1} TFLOP/s, measured now; µs: the median by events, operands in the same buffers each time",
-            c.matrix, c.matrix_tflop_per_s
+            "{}; {} {:.1} TFLOP/s, measured now; µs: the median by events, operands in the same buffers each time",
+            origin.device, c.matrix, c.matrix_tflop_per_s
         ),
         None => {
             "emulator: counts of a block of each launch, and what the machine model makes of them; no time"
@@ -158,7 +100,6 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<Vec<Record>> {
         }
     };
     writeln!(out, "{head}").map_err(told)?;
-    let origin = Origin::here(if emulated { "emulator".to_owned() } else { name });
     let cases = cases(options, &layers, &device, target, out)?;
     let predicted: Vec<Option<Predicted>> = match machine {
         Some(machine) => {

@@ -1,9 +1,8 @@
 //! The table of such records.
 
-use std::fmt::Write as _;
 use std::io::Write;
 
-use super::Record;
+use super::record::Record;
 use crate::format::{Column, Table, three_figures};
 use crate::{Error, Result};
 
@@ -76,20 +75,17 @@ fn sums(records: &[Record]) -> String {
         };
         layers.iter().map(of_layer).sum::<Option<f64>>().map(|us| us / 1e3)
     };
-    let mut text = String::from("\nall of a step, each with its fastest variant:");
-    if let Some(ms) = total(&|r| r.measured.as_ref().map(|m| m.microseconds)) {
-        _ = write!(text, " {ms:.2} ms");
-    }
-    if let Some(ms) = total(&|r| r.predicted.as_ref().map(|p| p.microseconds)) {
-        let gpu = records.iter().find_map(|r| r.predicted.as_ref()).map_or("", |p| &p.gpu);
-        _ = write!(text, " predicted {ms:.2} ms for {gpu}");
-    }
-    text + "\n"
+    let measured = total(&|r| r.measured.as_ref().map(|m| m.microseconds)).map(|ms| format!("{ms:.2} ms"));
+    let gpu = records.iter().find_map(|r| r.predicted.as_ref()).map_or("", |p| &p.gpu);
+    let predicted = total(&|r| r.predicted.as_ref().map(|p| p.microseconds));
+    let predicted = predicted.map(|ms| format!("predicted {ms:.2} ms for {gpu}"));
+    let parts: Vec<String> = measured.into_iter().chain(predicted).collect();
+    format!("\nall of a step, each with its fastest variant: {}\n", parts.join(", "))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Measured, Predicted};
+    use super::super::record::{Measured, Predicted};
     use super::*;
     use crate::bench::ceilings::Ceilings;
     use crate::bench::record::Origin;
@@ -123,12 +119,12 @@ mod tests {
         let records = [
             record("a", 3, "direct", 400.0, 300.0),
             record("a", 3, "tensor core", 100.0, 125.0),
-            record("b", 2, "direct", 50.0, 60.0),
+            record("b", 2, "direct", 50.0, 63.0),
         ];
         let mut text = Vec::new();
         print(&records, &mut text).expect("prints");
         let text = String::from_utf8(text).expect("text");
-        assert!(text.contains("fastest variant: 0.40 ms predicted 0.50 ms for h100"), "{text}");
+        assert!(text.contains("fastest variant: 0.40 ms, predicted 0.50 ms for h100"), "{text}");
         let row: Vec<&str> = text.lines().nth(3).expect("a row").split_whitespace().collect();
         let want = "forward 3 a 2.00G tensor core 100.00 20.0 50.0 125.00 0.80 tensor 5.00M 7";
         assert_eq!(row.join(" "), want);

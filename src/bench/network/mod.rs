@@ -11,11 +11,12 @@ use std::time::Instant;
 use record::{Emulated, Measured, Predicted, Record, Work};
 
 use super::ceilings::Ceilings;
-use super::record::{Origin, read, write};
+use super::place::Place;
+use super::record::{read_all, write};
+use crate::device::Program;
 use crate::device::executable::{DeviceHandle, Executable, LaunchMode};
-use crate::device::select::{self, Choice};
-use crate::device::{DeviceKind, Program, Target};
-use crate::model::{Counter, Machine, machine};
+use crate::device::select::Choice;
+use crate::model::{Counter, Machine};
 use crate::nn::Config;
 use crate::stats::median;
 use crate::tape::{LowerOptions, NormVariant, Precision};
@@ -54,18 +55,11 @@ pub struct Options {
     pub show: Vec<PathBuf>,
 }
 
-/// What is measured on.
+/// A benchmark under way.
 struct Bench<'a> {
     options: &'a Options,
-    device: DeviceHandle,
-    origin: Origin,
-    emulated: bool,
-    target: Target,
-    machine: Option<&'static Machine>,
-    ceilings: Option<Ceilings>,
+    place: Place,
     counter: Counter,
-    /// What was free before anything was loaded.
-    free: u64,
 }
 
 /// Runs the benchmark, shows its table on `out` and returns the records.
@@ -75,10 +69,7 @@ struct Bench<'a> {
 pub fn run(work: Work, options: &Options, out: &mut dyn Write) -> Result<Vec<Record>> {
     let told = |e: std::io::Error| Error::io("cannot write the table", &e);
     if !options.show.is_empty() {
-        let mut records: Vec<Record> = Vec::new();
-        for path in &options.show {
-            records.extend(read(path)?);
-        }
+        let records = read_all(&options.show)?;
         table::print(&records, out)?;
         return Ok(records);
     }
@@ -92,9 +83,9 @@ pub fn run(work: Work, options: &Options, out: &mut dyn Write) -> Result<Vec<Rec
     for &batch in &batches {
         for &norm in &norms {
             for &precision in precisions {
-                let options = LowerOptions { norm, precision, ..LowerOptions::on(bench.target) };
+                let options = LowerOptions { norm, precision, ..LowerOptions::on(bench.place.target) };
                 let planned = bench.plan(work, &bench.options.cfg, batch, options)?;
-                if let Err(e) = bench.device.lock().check_launches(planned.program()) {
+                if let Err(e) = bench.place.device.lock().check_launches(planned.program()) {
                     if bench.options.precision.contains(&precision) {
                         return Err(e);
                     }
@@ -104,7 +95,7 @@ pub fn run(work: Work, options: &Options, out: &mut dyn Write) -> Result<Vec<Rec
                 }
                 records.push(bench.one(planned, batch, options)?);
                 let slow = records.last().is_some_and(|r| r.emulator.is_none());
-                if bench.emulated && slow {
+                if bench.place.is_emulated() && slow {
                     let small = small(&bench.options.cfg);
                     let planned = bench.plan(work, &small, batch, options)?;
                     records.push(bench.one(planned, batch, options)?);
@@ -126,8 +117,8 @@ fn small(cfg: &Config) -> Config {
 
 /// A program that is not loaded yet.
 enum Planned {
-    Step(TrainingPlan),
-    Infer(InferencePlan),
+    Step(Box<TrainingPlan>),
+    Infer(Box<InferencePlan>),
 }
 
 impl Planned {
@@ -159,12 +150,12 @@ impl Planned {
             (0..pixels).map(|i| (i as f32 * 0.37).sin() * 0.3 + (i as f32 * 0.001).cos() * 0.7).collect();
         Ok(match self {
             Self::Step(plan) => {
-                let mut trainer = Trainer::load(device, plan)?;
+                let mut trainer = Trainer::load(device, *plan)?;
                 trainer.initialise(SEED)?;
                 Loaded::Step { trainer: Box::new(trainer), done: 0, image }
             }
             Self::Infer(plan) => {
-                let mut inference = Inference::load(device, plan)?;
+                let mut inference = Inference::load(device, *plan)?;
                 inference.initialise(SEED)?;
                 Loaded::Infer { inference: Box::new(inference), image }
             }
@@ -216,31 +207,20 @@ impl Loaded {
 
 impl<'a> Bench<'a> {
     fn open(options: &'a Options) -> Result<Self> {
-        let (device, _) = select::open(options.device.unwrap_or_default())?;
-        let (name, kind, own, free) = {
-            let device = device.lock();
-            (device.describe(), device.kind(), device.target(), device.memory()?.free)
-        };
-        let emulated = kind == DeviceKind::Emulator;
-        let at_hand = || if emulated { Some(&machine::ALL[0]) } else { machine::of_driver(&name) };
-        let machine = options.machine.or_else(at_hand);
-        let target = if emulated { machine.map_or(own, Machine::target) } else { own };
-        let ceilings = if emulated { None } else { Some(Ceilings::measure(&device)?) };
-        let name = if emulated { "emulator".to_owned() } else { name };
-        let (origin, counter) = (Origin::here(name), Counter::default());
-        Ok(Self { options, device, origin, emulated, target, machine, ceilings, counter, free })
+        let place = Place::open(options.device, options.machine)?;
+        Ok(Self { options, place, counter: Counter::default() })
     }
 
     /// What the figures of the table are.
     fn describe(&self) -> String {
-        let predicted = match self.machine {
+        let predicted = match self.place.machine {
             Some(machine) => format!("predicted: for {}, by the machine model", machine.name),
             None => "nothing is predicted: there are no constants of this GPU".to_owned(),
         };
-        match &self.ceilings {
+        match &self.place.ceilings {
             Some(c) => format!(
                 "{}; copy {:.0} GB/s (read + written), {} {:.1} TFLOP/s, both measured now; ms: the median by events; {predicted}",
-                self.origin.device, c.copy_gb_per_s, c.matrix, c.matrix_tflop_per_s
+                self.place.origin.device, c.copy_gb_per_s, c.matrix, c.matrix_tflop_per_s
             ),
             None => format!("emulator: its seconds are no GPU's; {predicted}"),
         }
@@ -248,15 +228,17 @@ impl<'a> Bench<'a> {
 
     fn plan(&self, work: Work, cfg: &Config, batch: usize, options: LowerOptions) -> Result<Planned> {
         Ok(match work {
-            Work::Step => Planned::Step(TrainingPlan::new(cfg, batch, 0, Recording::default(), options)?),
-            Work::Infer => Planned::Infer(InferencePlan::new(cfg, 0, batch, options)?),
+            Work::Step => {
+                Planned::Step(Box::new(TrainingPlan::new(cfg, batch, 0, Recording::default(), options)?))
+            }
+            Work::Infer => Planned::Infer(Box::new(InferencePlan::new(cfg, 0, batch, options)?)),
         })
     }
 
     fn one(&mut self, planned: Planned, batch: usize, options: LowerOptions) -> Result<Record> {
         let program = planned.program();
         let flops = program.launches.iter().map(|l| l.flops).sum();
-        let predicted = match self.machine {
+        let predicted = match self.place.machine {
             Some(machine) => {
                 let launches = self.counter.count(program, &|_| ())?.predict(program, machine);
                 let milliseconds = launches.iter().map(|p| p.time.us).sum::<f64>() / 1e3;
@@ -266,7 +248,7 @@ impl<'a> Bench<'a> {
         };
         let cfg = planned.cfg();
         let mut record = Record {
-            origin: self.origin.clone(),
+            origin: self.place.origin.clone(),
             work: if matches!(planned, Planned::Step(_)) { Work::Step } else { Work::Infer },
             variant: options.norm.name().to_owned(),
             precision: options.precision.name().to_owned(),
@@ -282,12 +264,12 @@ impl<'a> Bench<'a> {
             emulator: None,
             predicted,
         };
-        let samples = self.options.samples.unwrap_or(SAMPLES[usize::from(self.emulated)]).max(1);
-        if self.emulated && emulator_seconds(flops) > TOO_LONG {
+        let samples = self.options.samples.unwrap_or(SAMPLES[usize::from(self.place.is_emulated())]).max(1);
+        if self.place.is_emulated() && emulator_seconds(flops) > TOO_LONG {
             return Ok(record);
         }
-        let loaded = planned.load(&self.device, batch)?;
-        match self.ceilings.clone() {
+        let loaded = planned.load(&self.place.device, batch)?;
+        match self.place.ceilings.clone() {
             Some(ceilings) => record.measured = Some(self.measure(loaded, samples, ceilings)?),
             None => record.emulator = Some(emulate(loaded, samples)?),
         }
@@ -298,12 +280,12 @@ impl<'a> Bench<'a> {
         for _ in 0..samples {
             loaded.run()?;
         }
-        self.device.lock().synchronize()?;
+        self.place.device.lock().synchronize()?;
         let start = Instant::now();
         for _ in 0..samples {
             loaded.run()?;
         }
-        self.device.lock().synchronize()?;
+        self.place.device.lock().synchronize()?;
         let wall_milliseconds = start.elapsed().as_secs_f64() * 1e3 / samples as f64;
         let mut times = Vec::with_capacity(samples);
         for _ in 0..samples {
@@ -311,7 +293,7 @@ impl<'a> Bench<'a> {
                 // Each has its inputs, so that training goes on.
                 Loaded::Step { .. } => {
                     loaded.run()?;
-                    let mut device = self.device.lock();
+                    let mut device = self.place.device.lock();
                     device.synchronize()?;
                     device.elapsed_ms()?
                 }
@@ -320,7 +302,7 @@ impl<'a> Bench<'a> {
             times.push(ms.ok_or_else(|| Error::new("the GPU gave no time"))?);
         }
         loaded.check()?;
-        let peak_bytes = self.free.saturating_sub(self.device.lock().memory()?.free);
+        let peak_bytes = self.place.free.saturating_sub(self.place.device.lock().memory()?.free);
         Ok(Measured { milliseconds: median(times), wall_milliseconds, samples, peak_bytes, ceilings })
     }
 }

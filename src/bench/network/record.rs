@@ -228,13 +228,13 @@ pub(super) mod tests {
         let ceilings = ceilings_of(&ours, &[ours.clone(), torch, other]).expect("measured");
         assert_eq!((ceilings.matrix_tflop_per_s, &*ceilings.matrix), (4.0, "bf16 matmul"));
         let Floor { flops, bytes } = ours.floor().expect("a network");
-        assert!(flops > 1_000_000_000 && bytes > 10_000_000, "{flops} {bytes}");
+        assert!(flops > 500_000_000 && bytes > 5_000_000, "{flops} {bytes}");
         let share = ours.share_of_floor(&ceilings).expect("a network").expect("measured");
         let by_hand = 100.0 * (flops as f64 / 4e12).max(bytes as f64 / 2e12) / 1e-3;
         assert!((share - by_hand).abs() < 1e-6 * by_hand, "{share} {by_hand}");
         assert_eq!(ours.images_per_s(), Some(4000.0));
         let emulated = Record { measured: None, ..ours };
-        assert_eq!(ceilings_of(&emulated, &[emulated.clone()]), None);
+        assert_eq!(ceilings_of(&emulated, std::slice::from_ref(&emulated)), None);
     }
 
     #[test]

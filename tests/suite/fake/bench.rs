@@ -22,7 +22,7 @@ fn everything_is_measured_by_one_script_and_stands_in_one_table() {
     script.args("--size 8 --ch 4 --n-res 1 --n-dis 2 --runs 2".split(' '));
     script.env("OUT_DIR", &measured).env("PARTS", "step infer").env("UGATIT_DEVICE", "cuda");
     // As little memory as a run may have, so that little is copied for the ceilings.
-    let ended = fake.run(script, "MEMORY_MIB=272");
+    let ended = fake.run(script, "MEMORY_MIB=280");
     let Ended { code, out, err } = &ended;
     assert_eq!(*code, Some(0), "{out}{err}");
     let steps = records(&measured.join("step.json"));

@@ -1,8 +1,6 @@
-//! The convolutions on a tape, pass by pass.
+//! What a pass of a convolution is.
 
-use super::{Conv, ConvInputGrad, ConvWeightGrad};
 use crate::tape::ops::activation::Activation;
-use crate::tape::record::Tape;
 use crate::tensor::Shape;
 
 /// Which of a convolution's three computations.
@@ -65,28 +63,5 @@ impl ConvLayer {
         let (k, to) = (self.weight.n, self.weight.c);
         let stride = if self.stride > 1 { format!(" by {}", self.stride) } else { String::new() };
         format!("{d}x{n}x{h}x{w}x{c} {k}x{k}{stride} to {to}")
-    }
-}
-
-impl Tape {
-    /// Every pass of every convolution that is recorded, in order.
-    pub fn convolutions(&self) -> Vec<ConvLayer> {
-        let gradient = |pass, inp, weight, stride| {
-            let (inp, weight) = (self.shape(inp), self.shape(weight));
-            ConvLayer { pass, inp, weight, stride, act: Activation::None, bias: false }
-        };
-        let mut found = Vec::new();
-        for op in &self.ops {
-            if let Some(conv) = op.kind::<Conv>() {
-                let (act, bias) = (conv.act, conv.bias.is_some());
-                let layer = gradient(ConvPass::Forward, conv.inp, conv.weight, conv.stride);
-                found.push(ConvLayer { act, bias, ..layer });
-            } else if let Some(dgrad) = op.kind::<ConvInputGrad>() {
-                found.push(gradient(ConvPass::Dgrad, dgrad.dinp, dgrad.weight, dgrad.stride));
-            } else if let Some(wgrad) = op.kind::<ConvWeightGrad>() {
-                found.push(gradient(ConvPass::Wgrad, wgrad.inp, wgrad.dweight, wgrad.stride));
-            }
-        }
-        found
     }
 }

@@ -248,3 +248,26 @@ fn scale(to: &mut Lowering, spectral: Option<Spectral>, images: usize) -> Scale 
     let (of, images) = spectral::scale(to, spectral, images);
     Scale { of, images }
 }
+
+impl Tape {
+    /// Every pass of every convolution that is recorded, in order.
+    pub fn convolutions(&self) -> Vec<ConvLayer> {
+        let gradient = |pass, inp, weight, stride| {
+            let (inp, weight) = (self.shape(inp), self.shape(weight));
+            ConvLayer { pass, inp, weight, stride, act: Activation::None, bias: false }
+        };
+        let mut found = Vec::new();
+        for op in &self.ops {
+            if let Some(conv) = op.kind::<Conv>() {
+                let (act, bias) = (conv.act, conv.bias.is_some());
+                let layer = gradient(ConvPass::Forward, conv.inp, conv.weight, conv.stride);
+                found.push(ConvLayer { act, bias, ..layer });
+            } else if let Some(dgrad) = op.kind::<ConvInputGrad>() {
+                found.push(gradient(ConvPass::Dgrad, dgrad.dinp, dgrad.weight, dgrad.stride));
+            } else if let Some(wgrad) = op.kind::<ConvWeightGrad>() {
+                found.push(gradient(ConvPass::Wgrad, wgrad.inp, wgrad.dweight, wgrad.stride));
+            }
+        }
+        found
+    }
+}
