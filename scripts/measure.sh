@@ -27,6 +27,7 @@ parts=${PARTS:-step full infer conv adalin torch}
 mkdir -p "$out"
 deadline=$((SECONDS + 580))
 records=()
+verdicts=()
 failed=
 
 # Runs a part for at most so many seconds of those that are left; what it prints goes to a file. A part that fails or takes too
@@ -37,14 +38,21 @@ part() {
     case " $parts " in *" $name "*) ;; *) return 0 ;; esac
     if [ "$left" -le 5 ]; then
         echo "$name: no time is left"
-        failed="$failed $name"
+        verdict fail "$name"
         return 0
     fi
     echo "$name …"
-    if ! timeout $((seconds < left ? seconds : left)) "$@" >"$out/$name.txt" 2>&1; then
+    if timeout $((seconds < left ? seconds : left)) "$@" >"$out/$name.txt" 2>&1; then
+        verdict pass "$name"
+    else
         tail -n 5 "$out/$name.txt"
-        failed="$failed $name"
+        verdict fail "$name"
     fi
+}
+
+verdict() {
+    verdicts+=("$1  measured $2")
+    [ "$1" = pass ] || failed="$failed $2"
 }
 
 rm -f "$out"/{step,full,infer,conv,adalin,torch}.json
@@ -74,6 +82,7 @@ fi
 if [ ${#records[@]} -gt 0 ]; then
     "$program" bench step --show "${records[@]}" | tee "$out/table.txt"
 fi
+printf '%s\n' "${verdicts[@]}"
 echo "records and tables: $out; $((SECONDS)) s"
 if [ -n "$failed" ]; then
     echo "failed:$failed"

@@ -3,12 +3,16 @@
 
 use std::time::{Duration, Instant};
 
+use crate::bench::adalin::build::Part;
+use crate::bench::adalin::case::{Case, Kind};
 use crate::device::cuda::{Cuda, DriverInfo, GpuInfo};
 use crate::device::emulator::{Emulator, Options};
 use crate::device::executable::DeviceHandle;
 use crate::device::select::{self, Choice};
-use crate::device::{Device, MemoryInfo};
+use crate::device::{Device, Launch, MemoryInfo};
 use crate::study::compile;
+use crate::tape::NormVariant;
+use crate::tensor::{DType, Shape};
 use crate::verify::{self, FileReport, Golden};
 use crate::{Error, Result, kernels};
 
@@ -31,7 +35,7 @@ const ENOUGH: Duration = Duration::from_secs(5);
 /// Everything that was found.
 #[derive(Debug)]
 pub struct Report {
-    /// What the driver says; None where a GPU was not asked for.
+    /// What the driver says, or why it has not what was asked for; None where that was no GPU.
     pub driver: Option<Result<DriverInfo>>,
     /// The NVRTC that would compile a user's kernel, in words. Training needs none.
     pub compiler: Result<String>,
@@ -59,6 +63,9 @@ pub struct OpenedGpu {
     pub kernels: usize,
     /// Files of kernels that do not load, and kernels whose blocks do not fit: name and why.
     pub refused: Vec<(String, Error)>,
+    /// How many blocks that wait for each other the cooperative norm has, all of which the GPU holds at once, or why it
+    /// does not; None where kernels were refused.
+    pub cooperative: Option<Result<u64>>,
     /// What repeating the recorded runs came to; None where kernels were refused.
     pub check: Option<Result<SelfCheck>>,
 }
@@ -115,7 +122,7 @@ fn passes(check: Option<&Result<SelfCheck>>) -> bool {
 
 /// Looks at what was asked for: with [`Choice::Auto`] at all GPUs, and at the emulator where there are none.
 pub fn examine(choice: Choice) -> Report {
-    let driver = (choice != Choice::Emulator).then(|| Cuda::survey().map_err(select::no_gpu));
+    let driver = (choice != Choice::Emulator).then(|| survey(choice).map_err(select::no_gpu));
     let all = match &driver {
         Some(Ok(driver)) => driver.gpus.clone(),
         _ => Vec::new(),
@@ -133,6 +140,20 @@ pub fn examine(choice: Choice) -> Report {
     };
     let emulator = emulated.then(|| self_check(&DeviceHandle::new(Emulator::new(Options::default()))));
     Report { driver, compiler: compile::compiler(), gpus, emulator }
+}
+
+/// What the driver says.
+///
+/// # Errors
+/// When it says nothing, or has not the GPU that was asked for.
+fn survey(choice: Choice) -> Result<DriverInfo> {
+    let driver = Cuda::survey()?;
+    match choice {
+        Choice::Cuda(ordinal) if ordinal.unwrap_or(0) >= driver.gpus.len() => {
+            Cuda::open(ordinal.unwrap_or(0)).map(|_| driver)
+        }
+        _ => Ok(driver),
+    }
 }
 
 fn examine_gpu(info: GpuInfo) -> GpuReport {
@@ -156,8 +177,26 @@ fn open(mut gpu: Cuda) -> Result<OpenedGpu> {
         }
     }
     let kernels = kernels::all().iter().filter(|k| k.module.needs <= capability).count();
-    let check = refused.is_empty().then(|| self_check(&DeviceHandle::new(gpu)));
-    Ok(OpenedGpu { memory, kernels, refused, check })
+    if !refused.is_empty() {
+        return Ok(OpenedGpu { memory, kernels, refused, cooperative: None, check: None });
+    }
+    let cooperative = Some(cooperative_blocks(&mut gpu));
+    let check = Some(self_check(&DeviceHandle::new(gpu)));
+    Ok(OpenedGpu { memory, kernels, refused, cooperative, check })
+}
+
+/// The blocks of the largest cooperative launch of a norm, planned for the GPU, of an image a multiprocessor.
+///
+/// # Errors
+/// When the GPU does not hold them at once.
+fn cooperative_blocks(gpu: &mut Cuda) -> Result<u64> {
+    let target = gpu.target();
+    let shape = Shape::new(1, target.sms as usize, 8, 8, 64);
+    let case = Case::new(Kind::AdaLin, NormVariant::Cooperative, DType::F32, shape);
+    let program = Case { target, ..case }.build()?.program(Part::Both, 1, 1);
+    gpu.check_launches(&program)?;
+    let cooperative = program.launches.iter().filter(|launch| launch.cooperative);
+    Ok(cooperative.map(Launch::blocks).max().unwrap_or(0))
 }
 
 /// Repeats the recorded runs on a device.
@@ -190,7 +229,13 @@ mod tests {
     }
 
     fn opened(refused: Vec<(String, Error)>, check: Option<Result<SelfCheck>>) -> Result<OpenedGpu> {
-        Ok(OpenedGpu { memory: MemoryInfo { free: 1, total: 2 }, kernels: 3, refused, check })
+        Ok(OpenedGpu {
+            memory: MemoryInfo { free: 1, total: 2 },
+            kernels: 1,
+            refused,
+            cooperative: None,
+            check,
+        })
     }
 
     #[test]

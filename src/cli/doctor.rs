@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use clap::Args;
 use serde_json::{Value as Json, json};
-use ugatit::device::cuda::GpuInfo;
+use ugatit::device::cuda;
 use ugatit::doctor::{self, GpuReport, OpenedGpu, Report, SelfCheck};
 use ugatit::{Error, Result, format, kernels};
 
@@ -76,11 +76,17 @@ fn as_text(report: &Report) -> String {
             None => failure("driver", why),
         },
     };
-    if report.gpus.is_empty() && report.driver.is_some() {
-        text += &line(
-            "",
-            "a GPU needs NVIDIA's driver for CUDA 12.0 or newer; a container is started with --gpus all",
-        );
+    match &report.driver {
+        Some(Ok(driver)) if driver.gpus.is_empty() => {
+            text += &line("", format!("hint: {}", cuda::NO_GPU_HINT));
+        }
+        Some(Err(_)) => {
+            text += &line(
+                "",
+                "a GPU needs NVIDIA's driver for CUDA 12.0 or newer; a container is started with --gpus all",
+            );
+        }
+        Some(Ok(_)) | None => {}
     }
     text += &line("kernels", embedded());
     text += &match &report.compiler {
@@ -141,12 +147,12 @@ fn gpu_text(gpu: &GpuReport) -> String {
     );
     match &gpu.opened {
         Err(why) => text += &failure("", why),
-        Ok(opened) => text += &opened_text(info, opened),
+        Ok(opened) => text += &opened_text(opened),
     }
     text
 }
 
-fn opened_text(info: &GpuInfo, opened: &OpenedGpu) -> String {
+fn opened_text(opened: &OpenedGpu) -> String {
     let mut text = line("  free", format::bytes(opened.memory.free));
     if opened.refused.is_empty() {
         text += &line("  kernels", format!("all {} load, and their blocks fit", opened.kernels));
@@ -157,13 +163,17 @@ fn opened_text(info: &GpuInfo, opened: &OpenedGpu) -> String {
     for (name, why) in &opened.refused {
         text += &failure("  kernels", &why.clone().context(name));
     }
-    text += &line(
-        "  norms",
-        match info.cooperative {
-            true => "all variants",
-            false => "all variants but cooperative: the GPU takes no blocks that wait for each other",
-        },
-    );
+    match &opened.cooperative {
+        None => {}
+        Some(Ok(blocks)) => {
+            let found =
+                format!("all variants; the GPU holds the {blocks} blocks of the cooperative one at once");
+            text += &line("  norms", found);
+        }
+        Some(Err(why)) => {
+            text += &line("  norms", format!("all variants but cooperative: {}", why.message()))
+        }
+    }
     opened.check.iter().for_each(|check| text += &check_text(check));
     text
 }
@@ -229,6 +239,10 @@ fn as_json(report: &Report) -> Json {
             "free": opened.memory.free,
             "kernels": opened.kernels,
             "refused": refused,
+            "cooperative_blocks": opened.cooperative.as_ref().map(|blocks| match blocks {
+                Ok(blocks) => json!(blocks),
+                Err(why) => error(why),
+            }),
             "self_check": opened.check.as_ref().map(check),
         })
     };

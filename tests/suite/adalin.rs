@@ -555,7 +555,7 @@ fn to_bf16(kernel: &'static Kernel, values: &[f32]) -> Vec<u16> {
         state_bytes: 6 * n as u64,
         ..Program::default()
     };
-    let executable = Executable::new(&DeviceHandle::new(Emulator::new(Options::default())), program).unwrap();
+    let executable = Executable::new(&device(), program).unwrap();
     executable.state().write(0, values).unwrap();
     executable.run().unwrap();
     executable.state().read(4 * n as u64, n).unwrap()

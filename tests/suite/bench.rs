@@ -128,7 +128,7 @@ fn what_cannot_be_measured_is_refused_by_name() {
     refused("conv --variant winograd", 2, &["convolutions are direct, implicit-gemm, tensor-core"]);
     refused("conv --for voodoo2", 2, &["no constants of a GPU 'voodoo2'"]);
     refused("step --show none.json", 1, &["cannot read none.json"]);
-    let other = crate::project("Cargo.toml");
+    let other = crate::project("tests/golden/noise.json");
     ugatit("bench step --show", &[&other]).expect(1, &["no benchmark records"]);
 }
 

@@ -241,6 +241,9 @@ fn devices_are_chosen_by_number_and_by_what_they_can() {
 /// What every failure for lack of memory advises.
 const MEMORY_HINT: &str = "hint: nvidia-smi lists what else uses the GPU's memory; try --light, a smaller --size, --ch or --batch-size";
 
+/// What is advised where the GPU's memory itself fails.
+const ECC_HINT: &str = "hint: its memory has an error that it cannot correct: 'nvidia-smi -q -d ECC'";
+
 /// Calls that fail, the exit code and the words that come of it.
 const FAILURES: &[(&str, i32, &[&str])] = &[
     (
@@ -248,8 +251,15 @@ const FAILURES: &[(&str, i32, &[&str])] = &[
         2,
         &["the NVIDIA driver supports CUDA 11.8, but at least 12.0", "hint: update the driver"],
     ),
-    ("CAPABILITY=none", 2, &["the NVIDIA driver found no GPU", "hint: --device emulator"]),
-    ("FAIL=cuInit:0:100", 2, &["the NVIDIA driver found no GPU", "hint: --device emulator"]),
+    ("CAPABILITY=none", 2, &["the NVIDIA driver found no GPU", "/dev/nvidia*", "; --device emulator"]),
+    ("FAIL=cuInit:0:100", 2, &["the NVIDIA driver found no GPU", "/dev/nvidia*", "; --device emulator"]),
+    // A driver whose files the user may not open says one or the other.
+    (
+        "FAIL=cuInit:0:304",
+        2,
+        &["CUDA_ERROR_OPERATING_SYSTEM (OS call failed", "hint: this user may lack", "--device emulator"],
+    ),
+    ("FAIL=cuDevicePrimaryCtxRetain:0:800", 2, &["CUDA_ERROR_NOT_PERMITTED", "hint: this user may lack"]),
     (
         "FAIL=cuInit:0:803",
         2,
@@ -279,6 +289,12 @@ const FAILURES: &[(&str, i32, &[&str])] = &[
         2,
         &["opening cuda:0: CUDA_ERROR_DEVICE_UNAVAILABLE (CUDA-capable", "hint: another process may have"],
     ),
+    (
+        "FAIL=cuDevicePrimaryCtxRetain:0:999",
+        2,
+        &["opening cuda:0: CUDA_ERROR_UNKNOWN", "hint: the kernel module nvidia_uvm", "--device emulator"],
+    ),
+    ("FAIL=cuDevicePrimaryCtxRetain:0:214", 2, &["opening cuda:0: CUDA_ERROR_ECC_UNCORRECTABLE", ECC_HINT]),
     ("FAIL=cuMemHostAlloc:3:2", 2, &["out of memory while allocating pinned memory: ", MEMORY_HINT]),
     (
         "FAIL=cuMemAlloc_v2:2:2",
@@ -301,6 +317,27 @@ const FAILURES: &[(&str, i32, &[&str])] = &[
         ],
     ),
     ("FAIL=cuDevicePrimaryCtxRetain:0:2", 2, &["out of memory while opening cuda:0: ", MEMORY_HINT]),
+    ("FAIL=cuStreamCreate:1:2", 2, &["out of memory while opening cuda:0: ", MEMORY_HINT]),
+    ("FAIL=cuEventCreate:9:2", 2, &["out of memory while opening cuda:0: ", MEMORY_HINT]),
+    (
+        "CAPABILITY=13.0 FAIL=cuModuleLoadDataEx:1:2",
+        2,
+        &["out of memory while compiling kernels/", MEMORY_HINT],
+    ),
+    ("FAIL=cuModuleGetFunction:1:2", 2, &["out of memory while loading ", MEMORY_HINT]),
+    (
+        "FAIL=cuLaunchKernel:3:2",
+        2,
+        &["out of memory while capturing ", "hint: nvidia-smi", "UGATIT_CUDA_SYNC=1", "; try --light"],
+    ),
+    (
+        "FAIL=cuGraphUpload:1:2",
+        2,
+        &["out of memory while capturing training step", "hint: nvidia-smi", "; try --light"],
+    ),
+    ("FAIL=cuMemcpyHtoDAsync_v2:1:2", 2, &["out of memory while uploading ", MEMORY_HINT]),
+    ("FAIL=cuGraphLaunch:1:2", 1, &["out of memory while running training step on cuda:0", MEMORY_HINT]),
+    ("FAIL=cuStreamSynchronize:1:2", 1, &["out of memory while running training step", MEMORY_HINT]),
     (
         "FAIL=cuModuleLoadData:1:200",
         2,
@@ -391,6 +428,7 @@ fn a_run_whose_gpu_is_lost_goes_on_with_the_same_bytes() {
             "running training step on cuda:0: CUDA_ERROR_UNKNOWN",
         ),
         (format!("FAIL=cuStreamSynchronize:{second_checkpoint}:719"), "CUDA_ERROR_LAUNCH_FAILED"),
+        (format!("FAIL=cuStreamSynchronize:{third_step}:214"), ECC_HINT),
     ] {
         let place = Place::new();
         let resume = "--resume goes on from the newest checkpoint";
@@ -399,6 +437,28 @@ fn a_run_whose_gpu_is_lost_goes_on_with_the_same_bytes() {
         assert!(!ended.err.contains("starting over"), "{}", ended.err);
         assert_same_run(&want.run(), &place.run(), 6);
     }
+}
+
+#[test]
+fn a_library_for_linking_does_not_hide_the_driver() {
+    let fake = Fake::new();
+    // A library without any function of the driver's, before the driver's on the path, as a toolkit's stubs may be.
+    let maps = fs::read_to_string("/proc/self/maps").expect("Linux");
+    let other = maps.split_whitespace().find(|word| word.contains("/libc.so.6")).expect("the C library");
+    let train = |name: &str| {
+        let (stubs, place) = (tempfile::tempdir().expect("a folder"), Place::new());
+        symlink(other, stubs.path().join(name)).expect("a link");
+        let mut command = place.train_command("--steps 1 --no-decay --device cuda");
+        fake.under(&mut command, "");
+        let mut path = OsString::from(stubs.path());
+        path.push(":");
+        path.push(fake.folder.path());
+        command.env("LD_LIBRARY_PATH", path);
+        Ended::new(&command.output().expect("it starts"))
+    };
+    train("libcuda.so").expect(0, &["Fake GPU 9.0 (cuda:0)", "done"]);
+    let words = ["too old: libcuda.so.1 has no function cuInit", "hint: update the driver", "12.0"];
+    train("libcuda.so.1").expect(2, &words);
 }
 
 /// One of `tests/fake-cuda/scenarios.rs`.
@@ -524,12 +584,22 @@ fn the_doctor_says_what_is_wrong_and_what_to_do() {
     for words in [
         "for CUDA 12.8, 2 GPUs\n",
         "cuda:1       Fake GPU 7.5, compute capability 7.5, 132 multiprocessors, 8.00 GiB",
-        "all variants\n",
+        "all variants; the GPU holds the 132 blocks of the cooperative one at once\n",
         "self-check pass: ",
         "training can run on cuda:0 (Fake GPU 9.0)",
     ] {
         assert!(ended.out.contains(words), "'{words}' is not in\n{}", ended.out);
     }
+    let ended = fake.ugatit("doctor --device cuda:1", "CAPABILITY=9.0 COOPERATIVE=0").expect(1, &[]);
+    for words in ["FAIL: no cuda:1: there is one GPU, cuda:0", "training can NOT run here"] {
+        assert!(ended.out.contains(words), "'{words}' is not in\n{}", ended.out);
+    }
+    let ended = fake.ugatit("doctor --device cuda --json", "COOPERATIVE=0 SMS=20").expect(0, &[]);
+    let found: serde_json::Value = serde_json::from_str(&ended.out).expect("JSON");
+    let opened = &found["gpus"][0]["opened"];
+    let why = opened["cooperative_blocks"]["error"].as_str().unwrap_or_default();
+    assert!(why.contains("20 blocks wait for each other, but cuda:0 (Fake GPU 9.0) holds 0"), "{found}");
+    assert!(opened["self_check"]["pass"] == true && found["trains"] == true, "{found}");
     for (settings, words) in [
         ("FAIL=cuModuleLoadData:2:200", ["FAIL: kernels/", "hint: the driver is older"]),
         ("FAIL=cuInit:0:802", ["FAIL: starting the NVIDIA driver", "hint: GPUs that are joined"]),
@@ -554,6 +624,8 @@ fn the_doctor_runs_on_the_emulator_where_there_is_no_gpu() {
         assert_eq!(found["emulator"]["pass"], true, "{settings}: {}", ended.out);
         assert_eq!(found["gpus"].as_array().map(Vec::len), Some(0));
         let ended = fake.ugatit("doctor --device cuda", settings).expect(1, &[]);
-        assert!(ended.out.contains("training can NOT run here"), "{settings}: {}", ended.out);
+        for words in ["FAIL: ", "hint: ", "--device emulator needs no GPU", "training can NOT run here"] {
+            assert!(ended.out.contains(words), "{settings}: {}", ended.out);
+        }
     }
 }

@@ -160,7 +160,7 @@ fn compare(row: &Row, machine: &Machine) -> (f64, f64, String) {
 
 #[test]
 fn published_timings_are_met_within_a_tenth_on_average_and_a_third_at_worst() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/model/published.toml");
+    let path = crate::project("tests/model/published.toml");
     let text = std::fs::read_to_string(path).expect("the rows are there");
     let rows = toml::from_str::<Published>(&text).expect("they are well formed").row;
     assert!(rows.len() >= 49, "{}", rows.len());
@@ -371,7 +371,7 @@ impl Form {
 
 #[test]
 fn launches_worked_out_by_hand_take_as_long_as_counted_ones() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/model/launches.toml");
+    let path = crate::project("tests/model/launches.toml");
     let text = std::fs::read_to_string(path).expect("the launches are there");
     let worked = toml::from_str::<Worked>(&text).expect("they are well formed").launch;
     assert!(worked.len() >= 10);

@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_char};
 use std::sync::Arc;
 
 use super::code::Code;
-use super::failure::{STUB_HINT, describe, failed_to_start};
+use super::failure::{NO_GPU_HINT, STUB_HINT, describe, failed_to_start};
 use super::ffi::{self, DeviceAttribute, Functions, Missing, RawDevice};
 use super::handle::{Context, attribute};
 use crate::device::{Launch, Target};
@@ -144,7 +144,9 @@ impl Gpu {
     pub fn open(ordinal: usize) -> Result<Self> {
         let driver = match look()? {
             Found::NoDriver(why) => return Err(why),
-            Found::NoDevice(_) => return Err(Error::new("the NVIDIA driver found no GPU")),
+            Found::NoDevice(_) => {
+                return Err(Error::new("the NVIDIA driver found no GPU").hint(NO_GPU_HINT));
+            }
             Found::Devices(_, count) if ordinal >= count => {
                 let there = match count {
                     1 => "there is one GPU, cuda:0".to_owned(),

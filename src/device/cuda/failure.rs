@@ -18,6 +18,10 @@ pub(super) const STUB_HINT: &str =
 const NOTHING_STARTS_HINT: &str = "the kernel module nvidia_uvm is not loaded, or a container was started without the GPU; \
                                    nvidia-smi and dmesg say more";
 
+/// What to do where the driver sees no GPU.
+pub const NO_GPU_HINT: &str = "nvidia-smi lists what there is; CUDA_VISIBLE_DEVICES may hide GPUs, this user may lack the right to open \
+                                      /dev/nvidia*, and a container needs --gpus all";
+
 /// What a code is to a caller, and what can be done.
 fn meaning(code: Code) -> (ErrorKind, Option<String>) {
     let hint = match code.0 {
@@ -30,10 +34,18 @@ fn meaning(code: Code) -> (ErrorKind, Option<String>) {
         200 | 209 | 218 | 222 => {
             "the driver is older than the NVRTC the kernels were compiled with: update the driver, or build with an older NVRTC"
         }
+        214 => {
+            let hint = "its memory has an error that it cannot correct: 'nvidia-smi -q -d ECC' counts them, and 'nvidia-smi --gpu-reset' \
+                        or a restart takes the memory out of use";
+            return (ErrorKind::GpuLost { resumable: false }, Some(hint.to_owned()));
+        }
         221 => {
             "the driver's compiler, libnvidia-ptxjitcompiler.so.1, is not installed: it is part of the driver"
         }
         223 => "CUDA_DISABLE_PTX_JIT keeps the driver from compiling: unset it",
+        304 | 800 => {
+            "this user may lack the right to open /dev/nvidia*, which 'ls -l /dev/nvidia*' shows, or a container keeps them from it"
+        }
         802 | 919 => {
             "GPUs that are joined by NVSwitch need the service nvidia-fabricmanager, in the driver's version"
         }
@@ -46,7 +58,7 @@ fn meaning(code: Code) -> (ErrorKind, Option<String>) {
             let hint = format!("{SYNC_VARIABLE}=1 names the launch");
             return (ErrorKind::GpuFault { resumable: false }, Some(hint));
         }
-        214 | 220 | 226 | 721 | 999 => {
+        220 | 226 | 721 | 999 => {
             let hint =
                 "the GPU is lost to this process: nvidia-smi and the kernel's log (dmesg, Xid) say why";
             return (ErrorKind::GpuLost { resumable: false }, Some(hint.to_owned()));

@@ -18,7 +18,7 @@ use std::ptr;
 use std::sync::Arc;
 
 pub use driver::{DriverInfo, GpuInfo};
-pub use failure::SYNC_VARIABLE;
+pub use failure::{NO_GPU_HINT, SYNC_VARIABLE};
 
 use code::Code;
 use driver::{Gpu, opening};

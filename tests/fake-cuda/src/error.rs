@@ -39,6 +39,7 @@ errors! {
     ECC_UNCORRECTABLE = 214 "uncorrectable ECC error encountered";
     INVALID_PTX = 218 "a PTX JIT compilation failed";
     UNSUPPORTED_PTX_VERSION = 222 "the provided PTX was compiled with an unsupported toolchain.";
+    OPERATING_SYSTEM = 304 "OS call failed or operation not supported on this OS";
     INVALID_HANDLE = 400 "invalid resource handle";
     NOT_FOUND = 500 "named symbol not found";
     NOT_READY = 600 "device not ready";
@@ -54,6 +55,7 @@ errors! {
     INVALID_PC = 718 "invalid program counter";
     LAUNCH_FAILED = 719 "unspecified launch failure";
     COOPERATIVE_LAUNCH_TOO_LARGE = 720 "too many blocks in cooperative launch";
+    NOT_PERMITTED = 800 "operation not permitted";
     NOT_SUPPORTED = 801 "operation not supported";
     SYSTEM_NOT_READY = 802 "system not yet initialized";
     SYSTEM_DRIVER_MISMATCH = 803 "system has unsupported display driver / cuda driver combination";
